@@ -1,0 +1,54 @@
+# demo, test, check, bench and build each do all the set-up they need, in .venv and node_modules.
+
+# The first Python that runs, is 3.11 to 3.13 (what libtorrent ships wheels for) and can make a venv.
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && echo $$python && break; done)
+VENV := .venv
+RUN := $(VENV)/bin/python -m
+PEER := tests/interop/node_modules/bittorrent-dht/package.json
+FAST := $(wildcard dhtmeta/_fast/*.pyx dhtmeta/_fast/*.pxd)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check bench build clean
+
+demo: build
+	$(RUN) dhtmeta demo
+
+test: build $(VENV)/test.done peer
+	$(RUN) pytest
+
+check: build $(VENV)/test.done $(VENV)/check.done $(VENV)/bench.done
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(VENV)/bin/cython-lint dhtmeta
+
+bench: build $(VENV)/test.done $(VENV)/bench.done
+	$(RUN) bench
+
+build: $(VENV)/build.done
+
+$(VENV)/build.done: pyproject.toml setup.py constraints.txt $(FAST)
+	@test -n "$(PYTHON)" || { echo "dhtmeta needs Python 3.11, 3.12 or 3.13 with venv (Debian: python3-venv)"; exit 1; }
+	@command -v cc >/dev/null || { echo "dhtmeta needs a C compiler (Debian: gcc and python3-dev)"; exit 1; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(RUN) pip install -q -c constraints.txt setuptools cython
+	$(RUN) pip install -q -c constraints.txt --no-build-isolation -e .
+	touch $@
+
+$(VENV)/%.done: $(VENV)/build.done
+	$(RUN) pip install -q -c constraints.txt --no-build-isolation -e '.[$*]'
+	touch $@
+
+# The foreign peer. Without node the interop tests say so and skip; with CI set they fail instead.
+.PHONY: peer
+peer:
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory $(PEER); \
+	else echo "npm is missing: the tests against bittorrent-dht will be skipped"; fi
+
+$(PEER):
+	npm install --no-save --no-package-lock --no-audit --no-fund --loglevel=error --prefix tests/interop bittorrent-dht@11.0.12
+
+clean:
+	rm -rf $(VENV) build *.egg-info tests/interop/node_modules dhtmeta/_fast/*.so dhtmeta/_fast/*.c

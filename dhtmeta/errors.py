@@ -1,0 +1,128 @@
+"""The whole error tree of dhtmeta: who erred decides the branch, what to do is in the message.
+
+DhtmetaError
+├── CallerError         you asked wrongly; nothing was sent or written
+│   ├── InvalidKey          a public key, peer id or seed that is none
+│   ├── InvalidSalt         more than 64 bytes
+│   ├── InvalidValue        something that bencode or BEP 44 cannot hold
+│   │   └── ValueTooLarge       more than 1,000 bytes; names the largest fields
+│   ├── InvalidRecord       a NodeRecord with a wrong field; names the field
+│   └── ConfigError         an unknown key, a wrong type, a file that does not parse
+├── LocalError          this machine's disk, key files, ports or network
+│   ├── KeyFileError        missing, unreadable, unsafe or damaged key files
+│   ├── StoreError          cannot be opened, written or understood
+│   ├── PortError           the address to listen on cannot be had
+│   └── NetworkUnreachable  no DHT node answered
+├── RemoteError         another node, or the network, said something
+│   ├── InvalidItem         an item that does not verify, of whatever kind
+│   ├── NotFound            nobody holds it
+│   ├── NotStored           nobody accepted it
+│   └── Conflict            the ledger and the network disagree on the newest seq
+└── DeadlineExceeded    it took longer than it was allowed to
+"""
+
+
+class DhtmetaError(Exception):
+    """Whatever dhtmeta raises on purpose."""
+
+
+class CallerError(DhtmetaError, ValueError):
+    """The caller asked wrongly: nothing was sent or written."""
+
+
+class InvalidKey(CallerError):
+    """A public key, peer id or seed that is none."""
+
+
+class InvalidSalt(CallerError):
+    """A salt of more than 64 bytes (BEP 44)."""
+
+
+class InvalidValue(CallerError):
+    """Something that bencode or BEP 44 cannot hold."""
+
+
+class ValueTooLarge(InvalidValue):
+    """An encoded value of more than 1,000 bytes (BEP 44).
+
+    `costs` lists (field, bytes) with the most expensive first.
+    """
+
+    def __init__(self, size: int, limit: int, costs: list[tuple[str, int]]) -> None:
+        self.size = size
+        self.limit = limit
+        self.costs = costs
+        largest = ", ".join(f"{field} {cost:,} bytes" for field, cost in costs[:4])
+        super().__init__(
+            f"the value takes {size:,} bytes encoded, {size - limit:,} more than the {limit:,} "
+            f"that BEP 44 allows" + (f"; the largest fields: {largest}" if largest else "")
+        )
+
+
+class InvalidRecord(CallerError):
+    """A NodeRecord with a wrong field. `field` is its dotted path, `reason` what is wrong."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        self.field = field
+        self.reason = reason
+        super().__init__(f"{field}: {reason}" if field else reason)
+
+
+class ConfigError(CallerError):
+    """A setting that is unknown, of a wrong type or out of range."""
+
+
+class LocalError(DhtmetaError):
+    """Something on this machine is in the way: disk, key files, ports, network."""
+
+
+class KeyFileError(LocalError):
+    """Key files that are missing, unreadable, readable by others, or damaged."""
+
+
+class StoreError(LocalError):
+    """A store that cannot be opened, written or understood."""
+
+
+class PortError(LocalError):
+    """The address to listen on cannot be had."""
+
+
+class NetworkUnreachable(LocalError):
+    """No DHT node answered. `silent` names the bootstrap nodes that were asked."""
+
+    def __init__(self, message: str, silent: tuple[str, ...] = ()) -> None:
+        self.silent = silent
+        super().__init__(message)
+
+
+class RemoteError(DhtmetaError):
+    """Another node, or the network as a whole, said something."""
+
+
+class InvalidItem(RemoteError):
+    """An item that does not verify: wrong lengths, target, encoding or signature."""
+
+
+class NotFound(RemoteError):
+    """Nobody holds the item asked for."""
+
+
+class NotStored(RemoteError):
+    """Nobody accepted the item."""
+
+
+class Conflict(RemoteError):
+    """The ledger and the network disagree on the newest seq.
+
+    `ledger_seq` and `network_seq` are None where there is none.
+    """
+
+    def __init__(self, message: str, ledger_seq: int | None, network_seq: int | None) -> None:
+        self.ledger_seq = ledger_seq
+        self.network_seq = network_seq
+        super().__init__(message)
+
+
+class DeadlineExceeded(DhtmetaError):
+    """It took longer than it was allowed to; what was done so far is in the message."""

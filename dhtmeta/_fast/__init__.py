@@ -1,0 +1,1 @@
+"""Compute only, in Cython: no clock, no loop; limits are arguments, errors are ValueErrors."""

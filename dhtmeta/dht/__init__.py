@@ -1,0 +1,1 @@
+"""Who carries an item to the DHT and back."""

@@ -1,0 +1,1 @@
+"""A DHT to test with: real libtorrent nodes on loopback, and nodes that lie."""

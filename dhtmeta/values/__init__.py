@@ -1,0 +1,1 @@
+"""What things are: keys, node ids, items, records; no IO but the key files."""

@@ -1,0 +1,132 @@
+"""What an identity is and how its key files are kept: the only place that sees a private key.
+
+Files (DESIGN, "Keys"): `ed25519_private.key`, the 32-byte seed, mode 0600, never overwritten;
+`ed25519_public.key`, 32 bytes. A seed that others could read is refused.
+"""
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
+
+from dhtmeta.const import SEED_BYTES, SIGNATURE_BYTES
+from dhtmeta.errors import InvalidKey, KeyFileError
+from dhtmeta.values.node_id import peer_id
+
+PRIVATE_FILE = "ed25519_private.key"
+PUBLIC_FILE = "ed25519_public.key"
+
+
+class Identity:
+    """An Ed25519 key pair (RFC 8032); `repr` shows the peer id and never the seed."""
+
+    __slots__ = ("_secret", "public_key")
+
+    def __init__(self, seed: bytes) -> None:
+        if len(seed) != SEED_BYTES:
+            raise InvalidKey(f"a seed is {SEED_BYTES} bytes, got {len(seed)}")
+        self.public_key, self._secret = crypto_sign_seed_keypair(seed)
+
+    @classmethod
+    def generate(cls) -> "Identity":
+        """Make a new identity from the operating system's randomness."""
+        return cls(secrets.token_bytes(SEED_BYTES))
+
+    @property
+    def peer_id(self) -> bytes:
+        """SHA1(public key), 20 bytes."""
+        return peer_id(self.public_key)
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte signature of `message`."""
+        return crypto_sign(message, self._secret)[:SIGNATURE_BYTES]
+
+    def expanded(self) -> bytes:
+        """Return clamp(SHA512(seed)), 64 bytes: the form in which libtorrent takes a private key.
+
+        For `dht.libtorrent` alone, whose binding signs by itself.
+        """
+        digest = bytearray(hashlib.sha512(self._secret[:SEED_BYTES]).digest())
+        digest[0] &= 248
+        digest[31] = digest[31] & 63 | 64
+        return bytes(digest)
+
+    def __repr__(self) -> str:
+        return f"Identity({self.peer_id.hex()})"
+
+
+def open_identity(directory: Path) -> Identity:
+    """Read the identity kept in `directory`, or make one there on first use.
+
+    Raises KeyFileError where the files are missing in part, damaged, or open to others.
+    """
+    if (directory / PRIVATE_FILE).exists():
+        return read_identity(directory)
+    if (directory / PUBLIC_FILE).exists():
+        raise KeyFileError(
+            f"{directory} holds {PUBLIC_FILE} but no {PRIVATE_FILE}: put the private key back, "
+            f"or use another --keys directory"
+        )
+    return create_identity(directory)
+
+
+def create_identity(directory: Path, identity: Identity | None = None) -> Identity:
+    """Write a new identity to `directory`; KeyFileError if one is already there."""
+    identity = identity or Identity.generate()
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(directory / PRIVATE_FILE, identity._secret[:SEED_BYTES], 0o600)
+        _create(directory / PUBLIC_FILE, identity.public_key, 0o644)
+    except FileExistsError as error:
+        raise KeyFileError(f"{error.filename} is already there; it is never overwritten") from error
+    except OSError as error:
+        raise KeyFileError(f"cannot keep keys in {directory}: {error.strerror}") from error
+    return identity
+
+
+def read_identity(directory: Path) -> Identity:
+    """Read the identity kept in `directory`; KeyFileError where anything is wrong with it."""
+    private, public = directory / PRIVATE_FILE, directory / PUBLIC_FILE
+    _refuse_open_to_others(private)
+    identity = Identity(_read(private, SEED_BYTES))
+    if not public.exists():
+        _create(public, identity.public_key, 0o644)
+    elif _read(public, len(identity.public_key)) != identity.public_key:
+        raise KeyFileError(f"{public} is not the public key of {private}: one of them was replaced")
+    return identity
+
+
+def _refuse_open_to_others(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise KeyFileError(f"no private key at {path}; `dhtmeta keygen` makes one") from error
+    except OSError as error:
+        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
+    if mode & 0o077:
+        raise KeyFileError(f"{path} can be read by others; mend it with: chmod 600 {path}")
+
+
+def _read(path: Path, size: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(size + 1)
+    except OSError as error:
+        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
+    if len(raw) != size:
+        raise KeyFileError(f"{path} is damaged: a key is exactly {size} bytes, this is not")
+    return raw
+
+
+def _create(path: Path, content: bytes, mode: int) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        path.unlink()  # a full disk must not leave half a key behind
+        raise

@@ -1,0 +1,104 @@
+"""Fixtures of all tests: real swarms on loopback, nodes on a clock that tests move, no leaks."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import uvloop
+
+from dhtmeta.config import Settings
+from dhtmeta.node import Node
+from dhtmeta.testing.swarm import Swarm
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run every asyncio test on the loop that the package runs on."""
+    return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep defaults and the caller's settings out of tests, and tests out of the caller's home."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+    left = [
+        thread.name
+        for thread in set(threading.enumerate()) - before
+        if thread.is_alive() and not thread.name.startswith("asyncio_")  # the loop's own pool
+    ]
+    if left and not _opens_nodes(request):
+        pytest.fail(f"threads left running: {left}")
+
+
+def _opens_nodes(request: pytest.FixtureRequest) -> bool:
+    """Whether the test opened the session's nodes, whose store threads stay until the end."""
+    return bool({"reader", "writer"} & set(request.fixturenames))
+
+
+class Clock:
+    """Unix seconds that stand still until a test moves them."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Return a clock that the test moves."""
+    return Clock()
+
+
+@pytest_asyncio.fixture(scope="session")
+async def swarm() -> AsyncIterator[Swarm]:
+    """Run twelve nodes for the whole session; who puts here stays alive until its end."""
+    async with Swarm(12) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def own_swarm() -> AsyncIterator[Swarm]:
+    """Run twelve nodes for one test, which may leave dead nodes in their tables."""
+    async with Swarm(12) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def writer(swarm: Swarm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    """Run a node of the session's swarm that publishes."""
+    async with make_node(swarm, tmp_path_factory.mktemp("writer")) as node:
+        yield node
+
+
+@pytest_asyncio.fixture(scope="session")
+async def reader(swarm: Swarm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
+    """Run another node of the session's swarm, which never shares a store with the writer."""
+    async with make_node(swarm, tmp_path_factory.mktemp("reader")) as node:
+        yield node
+
+
+def make_node(swarm: Swarm, directory: Path, **options: Any) -> Node:
+    """Make a node of `swarm` that keeps everything in `directory`."""
+    given: dict[str, Any] = {
+        "bootstrap": swarm.addresses[:2],
+        "keys": directory / "keys",
+        "store": str(directory / "store.db"),
+        "settings": Settings(),
+    }
+    return Node(**given | options)

@@ -34,13 +34,17 @@ def _no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a thread behind."""
     before = set(threading.enumerate())
     yield
+    if _opens_nodes(request):
+        return
     left = [
-        thread.name
+        thread
         for thread in set(threading.enumerate()) - before
-        if thread.is_alive() and not thread.name.startswith("asyncio_")  # the loop's own pool
+        if not thread.name.startswith("asyncio_")  # the loop's own pool
     ]
-    if left and not _opens_nodes(request):
-        pytest.fail(f"threads left running: {left}")
+    for thread in left:
+        thread.join(2.0)  # one that was told to end may need a moment
+    alive = [thread.name for thread in left if thread.is_alive()]
+    assert not alive, f"threads left running: {alive}"
 
 
 def _opens_nodes(request: pytest.FixtureRequest) -> bool:
@@ -99,6 +103,7 @@ def make_node(swarm: Swarm, directory: Path, **options: Any) -> Node:
         "bootstrap": swarm.addresses[:2],
         "keys": directory / "keys",
         "store": str(directory / "store.db"),
+        "state": directory / "dht",
         "settings": Settings(),
     }
     return Node(**given | options)

@@ -2,12 +2,14 @@
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable, Sequence
 
 from dhtmeta.errors import CallerError
 
 Endpoint = tuple[str, int]
+_ADDRESS = re.compile(r"(\[(?P<ipv6>[^]]+)]|(?P<host>[^][:/\s\0]+)):0*(?P<port>[0-9]+)")
 
 
 def parse_address(text: str, *, any_port: bool = False) -> Endpoint:
@@ -15,12 +17,13 @@ def parse_address(text: str, *, any_port: bool = False) -> Endpoint:
 
     Port 0, "any free one", is allowed only with `any_port`.
     """
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit():
-        raise CallerError(f"{text!r} is not HOST:PORT")
-    if not (0 if any_port else 1) <= int(port) <= 65535:
+    match = _ADDRESS.fullmatch(text)
+    if match is None or (match["ipv6"] and not _is_ipv6(match["ipv6"])):
+        raise CallerError(f"{text!r} is not HOST:PORT or [IPv6]:PORT")
+    port = int(match["port"][:6])  # of a longer one these are too many already
+    if not (0 if any_port else 1) <= port <= 65535:
         raise CallerError(f"{text!r}: a port is {0 if any_port else 1} … 65535")
-    return host.removeprefix("[").removesuffix("]"), int(port)
+    return match["ipv6"] or match["host"], port
 
 
 def format_address(endpoint: Endpoint) -> str:
@@ -29,9 +32,16 @@ def format_address(endpoint: Endpoint) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
+
+
 def is_local(host: str) -> bool:
     """Whether `host` is this machine by name or a loopback address."""
-    if host == "localhost":
+    if host.lower().removesuffix(".") == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -42,6 +52,11 @@ def is_local(host: str) -> bool:
 def all_local(endpoints: Sequence[Endpoint]) -> bool:
     """Whether there are bootstrap nodes and all are on this machine: a swarm, not mainline."""
     return bool(endpoints) and all(is_local(host) for host, _ in endpoints)
+
+
+def any_address(local: bool, port: int = 0) -> str:
+    """Return where to listen if nobody said: loopback for a swarm, else every interface."""
+    return f"127.0.0.1:{port}" if local else f"0.0.0.0:{port}"
 
 
 async def resolve(endpoints: Iterable[Endpoint]) -> dict[Endpoint, Endpoint]:

@@ -1,6 +1,6 @@
 """What a carrier is: the protocol that takes items to the DHT and back, and what it reports."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -76,6 +76,9 @@ class Carrier(Protocol):
 
     async def live_nodes(self) -> list[Contact]:
         """Return the nodes in the routing table that answered lately."""
+
+    def add_nodes(self, endpoints: Sequence[Endpoint]) -> None:
+        """Tell the routing table of nodes at these (ip, port)."""
 
     async def silent_contacts(self, grace: float) -> list[str]:
         """Return the bootstrap nodes given as addresses that stay silent for `grace` seconds."""

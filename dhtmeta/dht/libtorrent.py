@@ -291,6 +291,10 @@ class LibtorrentCarrier:
         """See `Carrier.live_nodes`."""
         return await self.session.live_nodes()
 
+    def add_nodes(self, endpoints: Sequence[Endpoint]) -> None:
+        """See `Carrier.add_nodes`."""
+        self.session.add_nodes(endpoints)
+
     async def silent_contacts(self, grace: float) -> list[str]:
         """See `Carrier.silent_contacts`."""
         return await self.session.silent_contacts(grace)

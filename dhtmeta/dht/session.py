@@ -21,6 +21,7 @@ from dhtmeta.const import (
 from dhtmeta.dht.address import (
     Endpoint,
     all_local,
+    any_address,
     format_address,
     is_local,
     parse_address,
@@ -88,8 +89,7 @@ class Session:
         """Take bootstrap nodes as "HOST:PORT" and an address to listen on ("IP:0" for any port)."""
         self.bootstrap = [parse_address(one) for one in bootstrap]
         self.local = all_local(self.bootstrap) or (listen is not None and is_local(_host(listen)))
-        default = "127.0.0.1:0" if self.local else "0.0.0.0:0"
-        self.listen = parse_address(listen or default, any_port=True)
+        self.listen = parse_address(listen or any_address(self.local), any_port=True)
         self._serve = serve
         self._saved_state = saved_state
         self._handlers: dict[type, Handler] = {}

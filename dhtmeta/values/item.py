@@ -3,6 +3,7 @@
 Whatever decides whether an item is valid lives here: sizes, target, canonical v, signature.
 """
 
+from collections.abc import Callable
 from typing import Any, NoReturn, Self
 
 from dhtmeta._fast import bencode, ed25519
@@ -79,6 +80,14 @@ class SignedItem:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(f"a SignedItem does not change: {name}")
 
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(f"a SignedItem does not change: {name}")
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[Any, ...]]:
+        """Copy and unpickle by verifying anew: bytes that were tampered with are an InvalidItem."""
+        parts = (self.target, self.public_key, self.salt, self.seq, self.v, self.sig)
+        return type(self).verified, parts
+
     @property
     def target(self) -> bytes:
         """SHA1(public key + salt), 20 bytes: where the item lives."""
@@ -154,6 +163,8 @@ def _costs(v: bytes) -> list[tuple[str, int]]:
         value = bencode.decode(v, max_depth=MAX_VALUE_DEPTH)
     except ValueError:
         return []
+    if isinstance(value, bytes) and value.startswith(b"d"):  # a dict that travels in a string
+        return _costs(value) or _fields(value, "")
     return sorted(_fields(value, ""), key=lambda cost: -cost[1])
 
 

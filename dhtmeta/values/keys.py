@@ -7,7 +7,9 @@ Files (DESIGN, "Keys"): `ed25519_private.key`, the 32-byte seed, mode 0600, neve
 import hashlib
 import os
 import secrets
+import shlex
 from pathlib import Path
+from typing import NoReturn
 
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
@@ -20,19 +22,28 @@ PUBLIC_FILE = "ed25519_public.key"
 
 
 class Identity:
-    """An Ed25519 key pair (RFC 8032); `repr` shows the peer id and never the seed."""
+    """An Ed25519 key pair (RFC 8032); `repr` shows the peer id and never the seed.
 
-    __slots__ = ("_secret", "public_key")
+    It does not change, and it is not pickled or copied: the seed stays where it is.
+    """
+
+    __slots__ = ("_public_key", "_secret")
 
     def __init__(self, seed: bytes) -> None:
-        if len(seed) != SEED_BYTES:
-            raise InvalidKey(f"a seed is {SEED_BYTES} bytes, got {len(seed)}")
-        self.public_key, self._secret = crypto_sign_seed_keypair(seed)
+        try:
+            self._public_key, self._secret = crypto_sign_seed_keypair(seed)
+        except (TypeError, ValueError) as error:
+            raise InvalidKey(f"a seed is {SEED_BYTES} bytes, this is none") from error
 
     @classmethod
     def generate(cls) -> "Identity":
         """Make a new identity from the operating system's randomness."""
         return cls(secrets.token_bytes(SEED_BYTES))
+
+    @property
+    def public_key(self) -> bytes:
+        """The public key, 32 bytes."""
+        return self._public_key
 
     @property
     def peer_id(self) -> bytes:
@@ -56,15 +67,18 @@ class Identity:
     def __repr__(self) -> str:
         return f"Identity({self.peer_id.hex()})"
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Identity is not pickled or copied: it holds a private key")
+
 
 def open_identity(directory: Path) -> Identity:
     """Read the identity kept in `directory`, or make one there on first use.
 
     Raises KeyFileError where the files are missing in part, damaged, or open to others.
     """
-    if (directory / PRIVATE_FILE).exists():
+    if _exists(directory / PRIVATE_FILE):
         return read_identity(directory)
-    if (directory / PUBLIC_FILE).exists():
+    if _exists(directory / PUBLIC_FILE):
         raise KeyFileError(
             f"{directory} holds {PUBLIC_FILE} but no {PRIVATE_FILE}: put the private key back, "
             f"or use another --keys directory"
@@ -75,10 +89,15 @@ def open_identity(directory: Path) -> Identity:
 def create_identity(directory: Path, identity: Identity | None = None) -> Identity:
     """Write a new identity to `directory`; KeyFileError if one is already there."""
     identity = identity or Identity.generate()
+    private, public = directory / PRIVATE_FILE, directory / PUBLIC_FILE
+    if _exists(directory) and not directory.is_dir():
+        raise KeyFileError(f"cannot keep keys in {directory}: it is not a directory")
+    if _exists(public):  # looked at first: a new private key beside it would not be its own
+        raise KeyFileError(f"{public} is already there; it is never overwritten")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _create(directory / PRIVATE_FILE, identity._secret[:SEED_BYTES], 0o600)
-        _create(directory / PUBLIC_FILE, identity.public_key, 0o644)
+        _create(private, identity._secret[:SEED_BYTES], 0o600)
+        _create(public, identity.public_key, 0o644)
     except FileExistsError as error:
         raise KeyFileError(f"{error.filename} is already there; it is never overwritten") from error
     except OSError as error:
@@ -91,11 +110,26 @@ def read_identity(directory: Path) -> Identity:
     private, public = directory / PRIVATE_FILE, directory / PUBLIC_FILE
     _refuse_open_to_others(private)
     identity = Identity(_read(private, SEED_BYTES))
-    if not public.exists():
-        _create(public, identity.public_key, 0o644)
+    if not _exists(public):
+        _write_again(public, identity.public_key)
     elif _read(public, len(identity.public_key)) != identity.public_key:
         raise KeyFileError(f"{public} is not the public key of {private}: one of them was replaced")
     return identity
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:  # a name too long, a directory closed to us, a NUL
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise KeyFileError(f"cannot look for {str(path)!r}: {reason}") from error
+
+
+def _write_again(public: Path, content: bytes) -> None:
+    try:
+        _create(public, content, 0o644)
+    except OSError as error:
+        raise KeyFileError(f"cannot write the missing {public}: {error.strerror}") from error
 
 
 def _refuse_open_to_others(path: Path) -> None:
@@ -103,10 +137,12 @@ def _refuse_open_to_others(path: Path) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
         raise KeyFileError(f"no private key at {path}; `dhtmeta keygen` makes one") from error
-    except OSError as error:
-        raise KeyFileError(f"cannot read {path}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise KeyFileError(f"cannot read {str(path)!r}: {reason}") from error
     if mode & 0o077:
-        raise KeyFileError(f"{path} can be read by others; mend it with: chmod 600 {path}")
+        mend = f"chmod 600 {shlex.quote(str(path))}"
+        raise KeyFileError(f"{path} can be read by others; mend it with: {mend}")
 
 
 def _read(path: Path, size: int) -> bytes:

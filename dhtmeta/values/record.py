@@ -21,6 +21,8 @@ Port = Annotated[int, Meta(ge=1, le=65535)]
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Score = Annotated[int, Meta(ge=0, le=MAX_REPUTATION)]
+_RAW = (bytes, bytearray, memoryview)
+_HEX_ID = "40 hex digits in lower case"
 Plain = dict[str, Any]  # text where the bytes are UTF-8, else bytes; ints, lists, dicts
 
 
@@ -61,12 +63,14 @@ class NetworkInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in ("public_ip", "private_ip"):
-            _check(name, getattr(self, name), ipaddress.ip_address, "an IP address")
+            _check(name, getattr(self, name), _ip_address, "an IP address")
         for name in ("relay_endpoint", "relay_address"):
             _check(name, getattr(self, name), split_endpoint, "ip:port")
-        for endpoint in self.relay_endpoints:
-            _check("relay_endpoints", endpoint, split_endpoint, "ip:port")
-        _check("connected_relay", self.connected_relay, _hex_id, "a peer id of 40 hex digits")
+        if not isinstance(self.relay_endpoints, list):
+            raise InvalidRecord("relay_endpoints", "expected a list")
+        for i, endpoint in enumerate(self.relay_endpoints):
+            _check(f"relay_endpoints[{i}]", endpoint or "none", split_endpoint, "ip:port")
+        _check("connected_relay", self.connected_relay, _hex_id, f"a peer id: {_HEX_ID}")
 
 
 class NodeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
@@ -85,8 +89,8 @@ class NodeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
     extra: Plain = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check("peer_id", self.peer_id, _hex_id, "40 hex digits")
-        _check("node_id", self.node_id, _hex_id, "40 hex digits")
+        _check("peer_id", self.peer_id, _hex_id, _HEX_ID)
+        _check("node_id", self.node_id, _hex_id, _HEX_ID)
 
     @classmethod
     def from_value(cls, value: Value, public_key: bytes | None = None) -> Self:
@@ -99,20 +103,32 @@ class NodeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
         try:
             record = msgspec.convert(_known(cls, _plain(value)), cls)
         except msgspec.ValidationError as error:
-            raise _invalid(str(error)) from error
+            raise _invalid(error) from error
+        except RecursionError as error:
+            raise InvalidRecord("", "its lists and dicts are nested too deep") from error
         if public_key is not None and record.peer_id != peer_id(public_key).hex():
             raise InvalidRecord("peer_id", f"{record.peer_id!r} is not SHA1 of the public key")
         return record
 
     def to_value(self) -> dict[bytes, Value]:
         """Return the bencodable dict without defaults; InvalidRecord if a field is wrong."""
-        value = {key.encode(): _bencodable(one, key) for key, one in self.to_plain().items()}
+        try:
+            value = _bencodable(self.to_plain(), "")
+        except RecursionError as error:
+            raise InvalidRecord("", "its lists and dicts are nested too deep") from error
+        assert isinstance(value, dict)
         NodeRecord.from_value(value)  # a Struct does not check what it is given in Python
         return value
 
     def to_plain(self) -> dict[str, Any]:
-        """Return the fields as text, ints, bools, bytes, lists and dicts, without defaults."""
-        plain = _flat(msgspec.to_builtins(self, builtin_types=(bytes,)))
+        """Return the fields as text, ints, bools, bytes, lists and dicts, without defaults.
+
+        Raises InvalidRecord where `extra` names a field, or something has no such form.
+        """
+        try:
+            plain = _flat(msgspec.to_builtins(self, builtin_types=_RAW), NodeRecord, "")
+        except (TypeError, RecursionError) as error:  # of what was put in in Python
+            raise InvalidRecord("", str(error)) from error
         assert isinstance(plain, dict)
         return plain
 
@@ -136,10 +152,16 @@ def split_endpoint(endpoint: str) -> tuple[str, int]:
     if not colon or not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
         raise ValueError("no port of 1 … 65535")
     bracketed = host.startswith("[") and host.endswith("]")
-    address = ipaddress.ip_address(host[1:-1] if bracketed else host)
+    address = _ip_address(host[1:-1] if bracketed else host)
     if bracketed != (address.version == 6):
         raise ValueError("an IPv6 address stands in brackets")
     return str(address), int(port)
+
+
+def _ip_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    if "%" in text:
+        raise ValueError("a zone (%eth0) means nothing on another machine")
+    return ipaddress.ip_address(text)
 
 
 def _hex_id(text: str) -> None:
@@ -149,8 +171,10 @@ def _hex_id(text: str) -> None:
 
 def _check(name: str, text: str, parse: Any, expected: str) -> None:
     """Raise InvalidRecord unless `text` is empty (absent) or parses."""
-    if not text:
+    if text == "":
         return
+    if not isinstance(text, str):
+        raise InvalidRecord(name, f"expected a str, got {type(text).__name__}")
     try:
         parse(text)
     except ValueError as error:
@@ -167,8 +191,14 @@ def _plain(value: Value) -> Any:
     if isinstance(value, list):
         return [_plain(one) for one in value]
     if isinstance(value, dict):
-        return {key.decode("utf-8", "surrogateescape"): _plain(one) for key, one in value.items()}
+        return {_key(key): _plain(one) for key, one in value.items()}
     return value
+
+
+def _key(key: bytes) -> str:
+    if not isinstance(key, bytes):
+        raise InvalidRecord("", f"the key {key!r} is not bytes")
+    return key.decode("utf-8", "surrogateescape")
 
 
 def _known(struct: type[msgspec.Struct], plain: Any) -> Any:
@@ -192,40 +222,69 @@ def _each(plain: Any, struct: type[msgspec.Struct]) -> Any:
     )
 
 
-def _flat(plain: Any) -> Any:
+def _flat(plain: Any, struct: type[msgspec.Struct], path: str) -> Any:
     """Undo `_known`: what was in `extra` goes back among the fields."""
-    extra = plain.pop("extra", {})
-    for key in plain.keys() & {"network_info", "protocols"}:
-        inner = plain[key]
-        plain[key] = [_flat(one) for one in inner] if isinstance(inner, list) else _flat(inner)
+    if not isinstance(plain, dict):
+        return plain  # a wrong type: from_value names it
+    extra = _checked_extra(plain.pop("extra", {}), struct, path)
+    for key, nested in _NESTED[struct].items():
+        inner = plain.get(key)
+        if isinstance(inner, list):
+            plain[key] = [_flat(one, nested, f"{path}{key}[{i}].") for i, one in enumerate(inner)]
+        elif inner is not None:
+            plain[key] = _flat(inner, nested, f"{path}{key}.")
     if plain.get("network_info") == {}:
         del plain["network_info"]
     return {**plain, **extra}
 
 
+def _checked_extra(extra: Any, struct: type[msgspec.Struct], path: str) -> dict[str, Any]:
+    if not isinstance(extra, dict):
+        raise InvalidRecord(f"{path}extra", f"expected a dict, got {type(extra).__name__}")
+    for key in extra.keys() & _FIELDS[struct]:
+        raise InvalidRecord(f"{path}extra.{key}", "this is a field and goes there")
+    return extra
+
+
 def _bencodable(plain: Any, path: str) -> Value:
     if isinstance(plain, str):
-        return plain.encode()
-    if isinstance(plain, (int, bytes)):
-        return int(plain) if isinstance(plain, int) else plain
-    if isinstance(plain, list):
-        return [_bencodable(one, path) for one in plain]
+        return _raw(plain, path)
+    if isinstance(plain, int):
+        if not -(2**63) <= plain < 2**63:
+            raise InvalidRecord(path, "an int of bencode has 64 bits")
+        return int(plain)
+    if isinstance(plain, _RAW):
+        return bytes(plain)
+    if isinstance(plain, (list, tuple)):
+        return [_bencodable(one, f"{path}[{i}]") for i, one in enumerate(plain)]
     if isinstance(plain, dict):
         return {
-            key.encode("utf-8", "surrogateescape"): _bencodable(one, f"{path}.{key}")
+            _raw(key, path): _bencodable(one, f"{path}.{key}" if path else str(key))
             for key, one in plain.items()
         }
-    raise InvalidRecord(path.lstrip("."), f"{type(plain).__name__} cannot be bencoded")
+    raise InvalidRecord(path, f"{type(plain).__name__} cannot be bencoded")
 
 
-def _invalid(message: str) -> InvalidRecord:
+def _raw(text: str, path: str) -> bytes:
+    """Undo `_plain` for a str, which is a key where it has surrogates."""
+    if not isinstance(text, str):
+        raise InvalidRecord(path, f"the key {text!r} is not a str")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        raise InvalidRecord(path, f"{text!r} has no UTF-8") from error
+
+
+def _invalid(error: msgspec.ValidationError) -> InvalidRecord:
     """Turn msgspec's "reason - at `$.path`" into an InvalidRecord that names the field."""
-    reason, _, path = message.partition(" - at `$")
+    reason, _, path = str(error).rpartition(" - at `$")
     path = path.rstrip("`").lstrip(".")
-    name, colon, rest = reason.partition(": ")
-    if colon and name.isidentifier():  # raised by a __post_init__, which knows the field
-        path, reason = f"{path}.{name}".lstrip("."), rest
-    return InvalidRecord(path, reason)
+    cause = error.__cause__
+    if not isinstance(cause, InvalidRecord):
+        return InvalidRecord(path, reason)
+    # raised by a __post_init__, which knows the field; at the top msgspec adds no path
+    at_top = str(error) == str(cause)
+    return InvalidRecord(cause.field if at_top else f"{path}.{cause.field}", cause.reason)
 
 
 _FIELDS: dict[type[msgspec.Struct], set[str]] = {

@@ -12,10 +12,9 @@ from dhtmeta.values.item import decode_value, encode_value
 
 def wrap(value: Any) -> bytes:
     """Return the byte string that stands for `value`: itself if it is one that reads as itself."""
-    if isinstance(value, str):
-        value = value.encode()
-    if isinstance(value, bytes) and unwrap(value) == value:
-        return value
+    if isinstance(value, (str, bytes, bytearray, memoryview)):
+        raw = _raw(value)
+        return raw if unwrap(raw) == raw else encode_value(raw)
     return encode_value(value)
 
 
@@ -24,12 +23,25 @@ def unwrap(value: Value) -> Value:
 
     Text such as "le" or "de", an empty list or dict to bencode, stays text.
     """
-    if not isinstance(value, bytes) or value in (b"le", b"de"):
+    if not isinstance(value, bytes):
         return value
-    try:
-        inner = decode_value(value)
-    except InvalidValue:
-        return value
-    if isinstance(inner, bytes) and unwrap(inner) == inner:
-        return value  # a string in a string is wrapped only where it had to be
+    inner = innermost = _inside(value)
+    while isinstance(innermost, bytes):
+        innermost = _inside(innermost)
+    if inner is None or innermost is None:
+        return value  # text, or text in strings: a string is wrapped only where it had to be
     return inner
+
+
+def _inside(raw: bytes) -> Value | None:
+    try:
+        return None if raw in (b"le", b"de") else decode_value(raw)
+    except InvalidValue:
+        return None
+
+
+def _raw(text: str | bytes | bytearray | memoryview) -> bytes:
+    try:
+        return text.encode() if isinstance(text, str) else bytes(text)
+    except UnicodeEncodeError as error:
+        raise InvalidValue(f"this text has no UTF-8: {error.reason}") from error

@@ -350,7 +350,7 @@ async def test_a_busy_port_is_named(swarm: Swarm) -> None:
         taken.bind(("127.0.0.1", 0))
         address = format_address(taken.getsockname())
         carrier = LibtorrentCarrier(swarm.addresses[:1], address)
-        with pytest.raises(PortError, match=f"{address}.*--listen"):
+        with pytest.raises(PortError, match=rf"{address}.*--listen"):
             await carrier.start()
 
 

@@ -1,0 +1,88 @@
+"""The command `dhtmeta`: its subcommands, and how an error becomes a message and an exit code."""
+
+import logging
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+from dhtmeta import errors
+from dhtmeta.cli import demo, doctor, keys, records, swarm
+
+FAILED, WRONG_USE, NOT_FOUND, CONFLICT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong use, 3 not found, 4 conflict, 5 no network.",
+)
+@click.version_option(package_name="dhtmeta")
+def cli() -> None:
+    r"""Signed, tamper-proof metadata on the BitTorrent mainline DHT (BEP 44).
+
+    \b
+    Try it without any network:
+      dhtmeta demo
+    """
+
+
+for command in (
+    keys.keygen,
+    records.publish,
+    records.query,
+    records.watch,
+    swarm.swarm,
+    demo.demo,
+    doctor.doctor,
+):
+    cli.add_command(command)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its code; nobody is shown a traceback."""
+    logging.basicConfig(level="WARNING", format="dhtmeta: %(message)s", stream=sys.stderr)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except errors.DhtmetaError as error:
+        click.echo(f"dhtmeta: {error}", err=True)
+        sys.exit(exit_code(error))
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+    except Exception as error:  # noqa: BLE001 - a bug of ours is a message, too
+        _report_bug(error)
+        sys.exit(FAILED)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def exit_code(error: errors.DhtmetaError) -> int:
+    """Return the exit code that stands for `error`."""
+    match error:
+        case errors.CallerError():
+            return WRONG_USE
+        case errors.NotFound():
+            return NOT_FOUND
+        case errors.Conflict():
+            return CONFLICT
+        case errors.NetworkUnreachable():
+            return UNREACHABLE
+        case _:
+            return FAILED
+
+
+def _report_bug(error: Exception) -> None:
+    click.echo(
+        f"dhtmeta: a bug of ours, sorry: {type(error).__name__}: {error}\n"
+        f"Please report it with what DHTMETA_TRACEBACK=1 shows.",
+        err=True,
+    )
+    if os.environ.get("DHTMETA_TRACEBACK"):
+        logging.exception("the traceback", exc_info=error)

@@ -1,0 +1,107 @@
+"""The options that commands share, how a Node is made of them, and how a coroutine is run."""
+
+import functools
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dhtmeta.node import Node
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object per result on stdout."
+)
+keys_option = click.option(
+    "--keys",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Directory of the key files.  [default: $XDG_DATA_HOME/dhtmeta/keys]",
+)
+salt_option = click.option(
+    "--salt", default="", help="Salt, at most 64 bytes: one key, many items."
+)
+
+_NETWORK: tuple[Decorator, ...] = (
+    click.option(
+        "--bootstrap",
+        multiple=True,
+        metavar="HOST:PORT",
+        help="Whom to ask first; may be repeated.  [default: mainline's public routers]",
+    ),
+    click.option(
+        "--listen", metavar="IP:PORT", help="UDP address to use.  [default: any free port]"
+    ),
+    click.option(
+        "--store",
+        metavar="URL",
+        help="Path or URL of the store.  [default: $XDG_DATA_HOME/dhtmeta/store.db]",
+    ),
+    click.option(
+        "--carrier",
+        type=click.Choice(["libtorrent"]),
+        help="What takes items to the DHT.  [default: libtorrent]",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="TOML file; DHTMETA_SECTION__KEY in the environment overrides it.",
+    ),
+)
+
+
+def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which network, store and carrier to use."""
+    return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_NETWORK), command)
+
+
+def make_node(
+    *,
+    bootstrap: tuple[str, ...],
+    listen: str | None,
+    store: str | None,
+    carrier: str | None,
+    config: Path | None,
+    keys: Path | None = None,
+    offline: bool = False,
+    serve: bool = False,
+) -> "Node":
+    """Make a command's Node: without `serve` it takes part read-only (BEP 43)."""
+    from dhtmeta.config import load
+    from dhtmeta.node import Node
+
+    settings = load(config)
+    if carrier is not None:
+        settings.dht.carrier = "libtorrent"
+    return Node(
+        keys=keys,
+        store=store,
+        bootstrap=bootstrap or None,
+        listen=listen,
+        serve=serve,
+        offline=offline,
+        settings=settings,
+    )
+
+
+def run(main: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on uvloop."""
+    import asyncio
+
+    import uvloop
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def say(text: str) -> None:
+    """Tell people something, on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(result: dict[str, Any]) -> None:
+    """Print one result as one line of JSON on stdout, at once."""
+    click.echo(json.dumps(result))

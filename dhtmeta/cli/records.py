@@ -1,0 +1,275 @@
+"""`dhtmeta publish`, `query` and `watch`: what goes to the DHT and what comes back."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dhtmeta.cli.options import (
+    json_option,
+    keys_option,
+    make_node,
+    network_options,
+    print_json,
+    run,
+    salt_option,
+    say,
+)
+from dhtmeta.const import LOOKUP_DEADLINE, MAX_TEXT_BYTES, PUT_DEADLINE
+
+if TYPE_CHECKING:
+    from dhtmeta.engine.publish import Published
+    from dhtmeta.engine.resolve import Answer
+
+json_file = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+
+
+@click.command(
+    epilog="Example: dhtmeta publish --keys ./alice --record alice.json --bootstrap 127.0.0.1:6881"
+)
+@click.option("--record", "record_file", type=json_file, help="A NodeRecord as JSON; - is stdin.")
+@click.option(
+    "--value", "value_file", type=json_file, help='Any value as JSON; bytes as {"hex": "…"}.'
+)
+@salt_option
+@keys_option
+@network_options
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=PUT_DEADLINE,
+    show_default=True,
+    help="Seconds.",
+)
+@json_option
+def publish(
+    record_file: Path | None,
+    value_file: Path | None,
+    salt: str,
+    timeout: float,
+    as_json: bool,
+    **network: Any,
+) -> None:
+    """Sign a record with our key and store it on the DHT nodes closest to it."""
+    if (record_file is None) == (value_file is None):
+        raise click.UsageError("give one of --record FILE.json and --value FILE.json")
+    published = run(_publish(record_file, value_file, salt.encode(), timeout, network))
+    if as_json:
+        print_json(published_json(published))
+    else:
+        item = published.item
+        click.echo(f"seq {item.seq} of {item.public_key.hex()} is on {published.accepted} nodes")
+
+
+async def _publish(
+    record_file: Path | None, value_file: Path | None, salt: bytes, deadline: float, network: Any
+) -> "Published":
+    from dhtmeta.values.item import check_salt, encode_value
+    from dhtmeta.values.plain import from_json
+    from dhtmeta.values.record import NodeRecord
+
+    check_salt(salt)
+    value = from_json(_read(record_file or value_file))
+    record = value if record_file is None else NodeRecord.from_value(value)
+    encode_value(value)  # too large is said before anything is opened
+    async with make_node(**network, serve=True) as node:
+        _ = node.identity
+        return await node.publish(record, salt=salt, deadline=deadline)
+
+
+@click.command(epilog="Example: dhtmeta query 82f1…a4 --policy freshest --json")
+@click.argument("public_keys", metavar="PUBLIC_KEY...", nargs=-1, required=True)
+@click.option(
+    "--policy",
+    type=click.Choice(["cache-only", "cache-first", "freshest"]),
+    default="cache-first",
+    show_default=True,
+    help="Never ask the network, only if needed, or always and of every node.",
+)
+@salt_option
+@network_options
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=LOOKUP_DEADLINE,
+    show_default=True,
+    help="Seconds.",
+)
+@json_option
+def query(
+    public_keys: tuple[str, ...],
+    policy: str,
+    salt: str,
+    timeout: float,
+    as_json: bool,
+    **network: Any,
+) -> int:
+    """Look up what a peer published, verify it, and say how it can be reached.
+
+    Of several keys, those not found are named on stderr, and the exit code is 3.
+    """
+    return int(run(_query(public_keys, policy, salt.encode(), timeout, as_json, network)))
+
+
+async def _query(
+    texts: tuple[str, ...], policy: str, salt: bytes, deadline: float, as_json: bool, network: Any
+) -> int:
+    import asyncio
+
+    from dhtmeta.errors import DhtmetaError
+    from dhtmeta.values.item import check_salt
+    from dhtmeta.values.node_id import parse_public_key
+
+    check_salt(salt)
+    keys = [parse_public_key(text) for text in texts]
+    async with make_node(**network, offline=policy == "cache-only") as node:
+        answers = await asyncio.gather(
+            *(node.query(key, salt=salt, policy=policy, deadline=deadline) for key in keys),
+            return_exceptions=True,
+        )
+        failures = [one for one in answers if isinstance(one, BaseException)]
+        if failures and (len(keys) == 1 or not isinstance(failures[0], DhtmetaError)):
+            raise failures[0]
+        for key, answer in zip(keys, answers, strict=True):
+            if isinstance(answer, BaseException):
+                say(f"dhtmeta: {key.hex()}: {answer}")
+            else:
+                _show(answer, as_json)
+    return max((_code(one) for one in failures), default=0)
+
+
+def _code(error: BaseException) -> int:
+    from dhtmeta.cli.main import exit_code
+    from dhtmeta.errors import DhtmetaError
+
+    return exit_code(error) if isinstance(error, DhtmetaError) else 1
+
+
+@click.command(epilog="Example: dhtmeta watch 82f1…a4 --interval 60 --json")
+@click.argument("public_key", metavar="PUBLIC_KEY")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=1),
+    default=30.0,
+    show_default=True,
+    help="Seconds between looks.",
+)
+@click.option("--count", type=click.IntRange(min=1), help="End after so many changes.")
+@salt_option
+@network_options
+@json_option
+def watch(
+    public_key: str, interval: float, count: int | None, salt: str, as_json: bool, **network: Any
+) -> None:
+    """Print a peer's record now, and again whenever it publishes a newer one. Ctrl-C ends it."""
+    run(_watch(public_key, interval, count, salt.encode(), as_json, network))
+
+
+async def _watch(
+    text: str, interval: float, count: int | None, salt: bytes, as_json: bool, network: Any
+) -> None:
+    from dhtmeta.values.item import check_salt
+    from dhtmeta.values.node_id import parse_public_key
+
+    check_salt(salt)
+    key = parse_public_key(text)
+    async with make_node(**network) as node:
+        await node.carrier.ready()
+        async for answer in node.watch(key, salt=salt, interval=interval):
+            _show(answer, as_json)
+            if count is not None and (count := count - 1) == 0:
+                return
+
+
+def _show(answer: "Answer", as_json: bool) -> None:
+    shown = answer_json(answer)
+    if as_json:
+        print_json(shown)
+        return
+    import json
+
+    verdict = shown["connectability"]
+    click.echo(f"public key  {shown['public_key']}")
+    click.echo(
+        f"seq         {shown['seq']}  (from {shown['source']}, fetched {shown['age_s']:.0f} s ago)"
+    )
+    if verdict:
+        click.echo(f"reachable   {verdict['verdict']}: {verdict['reason']}")
+    click.echo(json.dumps(shown.get("record", shown.get("value")), indent=2, ensure_ascii=False))
+
+
+def answer_json(answer: "Answer") -> dict[str, Any]:
+    """Return what `query --json` prints for an answer."""
+    from dhtmeta.errors import InvalidRecord
+    from dhtmeta.values.node_id import peer_id
+    from dhtmeta.values.plain import to_builtins
+
+    item = answer.item
+    shown: dict[str, Any] = {
+        "public_key": item.public_key.hex(),
+        "peer_id": peer_id(item.public_key).hex(),
+        "salt": to_builtins(item.salt),
+        "seq": item.seq,
+    }
+    try:
+        record, verdict = answer.record, answer.connectability
+    except InvalidRecord as error:
+        record, verdict = None, None
+        shown["invalid_record"] = str(error)
+    if record is None:
+        shown["value"] = to_builtins(answer.value)
+    else:
+        shown["record"] = record_json(record.to_plain())
+    shown |= {"source": str(answer.source), "age_s": round(answer.age, 3)}
+    return shown | {"connectability": verdict and connectability_json(verdict)}
+
+
+def record_json(plain: Any) -> Any:
+    """Return a record's plain form with bytes that are no text as {"hex": "…"}."""
+    if isinstance(plain, bytes):
+        return {"hex": plain.hex()}
+    if isinstance(plain, list):
+        return [record_json(one) for one in plain]
+    if isinstance(plain, dict):
+        return {key: record_json(one) for key, one in plain.items()}
+    return plain
+
+
+def connectability_json(verdict: Any) -> dict[str, Any]:
+    """Return verdict, reason and address as JSON shows them."""
+    return {
+        "verdict": str(verdict.verdict),
+        "reason": verdict.reason,
+        "address": verdict.address or None,
+    }
+
+
+def published_json(published: "Published") -> dict[str, Any]:
+    """Return what `publish --json` prints."""
+    from dhtmeta.values.plain import to_builtins
+
+    item = published.item
+    return {
+        "public_key": item.public_key.hex(),
+        "salt": to_builtins(item.salt),
+        "seq": item.seq,
+        "accepted": published.accepted,
+        "target": item.target.hex(),
+    }
+
+
+def _read(path: Path | None) -> str:
+    """Read a JSON file, or stdin for "-", up to a size no record can need."""
+    from dhtmeta.errors import InvalidValue
+
+    assert path is not None
+    with click.open_file(str(path), "rb") as file:
+        raw = file.read(MAX_TEXT_BYTES + 1)
+    if len(raw) > MAX_TEXT_BYTES:
+        raise InvalidValue(
+            f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; a value is at most 1,000"
+        )
+    try:
+        return str(raw, "utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidValue(f"{path} is not UTF-8 text: {error}") from error

@@ -1,0 +1,167 @@
+"""Which settings there are and where they come from: TOML, then the environment, then checked.
+
+`DHTMETA_DHT__PORT=30609` overrides `port` in section `[dht]`. An unknown key is an error that
+names the nearest known one.
+"""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, field
+
+from dhtmeta.const import (
+    CACHE_ENTRIES,
+    CACHE_STALE_FOR,
+    CACHE_TTL,
+    DAEMON_PORT,
+    MAINLINE_ROUTERS,
+    REPUBLISH_INTERVAL,
+)
+from dhtmeta.errors import ConfigError
+
+PREFIX = "DHTMETA_"
+Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
+
+
+def data_home(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return where keys and store are kept by default: $XDG_DATA_HOME/dhtmeta."""
+    base = environment.get("XDG_DATA_HOME") or "~/.local/share"
+    return _expanded(base, "$XDG_DATA_HOME") / "dhtmeta"
+
+
+class Dht(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[dht]: the port the daemon takes (UDP), whom to ask first, which carrier, how often (s)."""
+
+    port: Annotated[int, Meta(ge=0, le=65535)] = DAEMON_PORT
+    listen: str = ""
+    bootstrap_nodes: list[str] = field(default_factory=lambda: list(MAINLINE_ROUTERS))
+    carrier: Literal["libtorrent"] = "libtorrent"
+    metadata_republish_interval: Seconds = REPUBLISH_INTERVAL
+
+
+class MetadataCache(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[metadata_cache]: lifetimes in seconds, and how many records are held in memory."""
+
+    ttl_seconds: Seconds = CACHE_TTL
+    stale_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] = CACHE_STALE_FOR
+    max_entries: Annotated[int, Meta(ge=1, le=100_000_000)] = CACHE_ENTRIES
+
+
+class PeerDiscovery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[peer_discovery]: allow_non_global unset means "on networks that are on loopback only"."""
+
+    allow_non_global: bool | None = None
+
+
+class IdentitySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[identity]: the directory of the key files."""
+
+    keys: str = ""
+
+
+class StoreSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[store]: a path or an SQLAlchemy URL."""
+
+    url: str = ""
+
+
+class Log(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[log]: what goes to stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "warning"
+
+
+class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Every section with its defaults."""
+
+    dht: Dht = field(default_factory=Dht)
+    metadata_cache: MetadataCache = field(default_factory=MetadataCache)
+    peer_discovery: PeerDiscovery = field(default_factory=PeerDiscovery)
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    log: Log = field(default_factory=Log)
+
+    @property
+    def keys(self) -> Path:
+        """The directory of the key files."""
+        keys = self.identity.keys
+        return _expanded(keys, "[identity] keys") if keys else data_home() / "keys"
+
+    @property
+    def store_url(self) -> str:
+        """The store's path or URL."""
+        return self.store.url or str(data_home() / "store.db")
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> Settings:
+    """Return the settings of the file (if any), overridden by the environment.
+
+    Raises ConfigError that names the key, and for an unknown one the nearest known.
+    """
+    raw = {} if path is None else _read(path)
+    for name, text in environment.items():
+        if name.startswith(PREFIX) and "__" in name:
+            _override(raw, name, text)
+        elif name in _MISSPELT:
+            raise ConfigError(f"{name} is not a setting; did you mean {_MISSPELT[name]}?")
+    _refuse_unknown(raw, Settings, "")
+    try:
+        return msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).rpartition(" - at `$.")
+        section, dot, key = where.rstrip("`").partition(".")
+        raise ConfigError(f"[{section}]{dot and ' '}{key}: {reason}") from error
+
+
+def _expanded(path: str, what: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{what}: no home directory is known for {path!r}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, a syntax error, 5,000 digits
+        raise ConfigError(f"{path} is not TOML: {error}") from error
+
+
+def _override(raw: dict[str, Any], name: str, text: str) -> None:
+    """Set one key from the environment; its text is read as a TOML value, else as a string."""
+    section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        parsed = {}
+    value = parsed["value"] if parsed.keys() == {"value"} else text
+    table = raw.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"[{section}] is a section, not a value")
+    table[key] = value
+
+
+def _refuse_unknown(raw: dict[str, Any], struct: Any, section: str) -> None:
+    known = {one.name: one.type for one in msgspec.structs.fields(struct)}
+    for key, value in raw.items():
+        where = f"[{section}] {key}" if section else f"[{key}]"
+        if key not in known:
+            nearest = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(known)}"
+            raise ConfigError(f"{where} is not a setting; {hint}")
+        if not section and isinstance(value, dict):
+            _refuse_unknown(value, known[key], key)
+
+
+_MISSPELT = {  # with one underscore, an override that nothing would read
+    f"{PREFIX}{section.name}_{key}".upper(): f"{PREFIX}{section.name}__{key}".upper()
+    for section in msgspec.structs.fields(Settings)
+    for key in section.type.__struct_fields__
+}

@@ -1,0 +1,62 @@
+"""What of a DHT node outlives its process: node id, routing table, and the port others know.
+
+A put leaves its sender in other nodes' tables. If it comes back with the same id on the same
+port, they go on with a live node; else a dead one costs everybody's lookups 15 s (FACTS). Of a
+network on loopback only id and port are kept, since its nodes rarely outlive it.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dhtmeta._fast import bencode
+from dhtmeta.dht.address import all_local, parse_address
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """libtorrent's own bencoded state, and the UDP port (0: nobody has to find us again)."""
+
+    state: bytes = b""
+    port: int = 0
+
+
+def saved_path(directory: Path, bootstrap: Sequence[str]) -> Path:
+    """Return the file of the network that these bootstrap nodes ("HOST:PORT") belong to."""
+    if all_local([parse_address(one) for one in bootstrap]):
+        return directory / "loopback.dht"
+    network = hashlib.sha256("\n".join(sorted(bootstrap)).encode()).hexdigest()[:8]
+    return directory / f"{network}.dht"
+
+
+def read_saved(path: Path) -> Saved:
+    """Return what was saved; what is missing or damaged costs a slower start, nothing worse."""
+    try:
+        raw = bencode.decode(path.read_bytes())
+    except (OSError, ValueError):
+        return Saved()
+    if not isinstance(raw, dict):
+        return Saved()
+    state, port = raw.get(b"state"), raw.get(b"port")
+    if not isinstance(state, bytes) or not isinstance(port, int) or not 0 <= port <= 65535:
+        return Saved()
+    return Saved(state, port)
+
+
+def write_saved(path: Path, saved: Saved) -> None:
+    """Replace the file so that a crash leaves the old one or the new one; OSError if it cannot."""
+    state = _without_nodes(saved.state) if path.name == "loopback.dht" else saved.state
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(bencode.encode({b"state": state, b"port": saved.port}))
+    Path(file.name).replace(path)
+
+
+def _without_nodes(state: bytes) -> bytes:
+    decoded = bencode.decode(state, canonical=False)
+    if isinstance(decoded, dict) and isinstance(table := decoded.get(b"dht state"), dict):
+        for nodes in (b"nodes", b"nodes6"):
+            table.pop(nodes, None)
+    return bencode.encode(decoded)

@@ -1,0 +1,153 @@
+"""What is remembered of other people's items: in memory, over what the store held at start.
+
+Decides freshness (fresh, stale but usable, gone), which seqs are too old to believe (the floor),
+and for how long "not found" is believed. No clock: `now` is passed in, in seconds.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from cachetools import LRUCache
+
+from dhtmeta._fast.ttl_cache import TtlCache
+from dhtmeta.const import (
+    CACHE_ENTRIES,
+    CACHE_STALE_FOR,
+    CACHE_TTL,
+    NEGATIVE_ENTRIES,
+    NEGATIVE_TTL,
+    SEQ_FLOORS,
+)
+from dhtmeta.errors import InvalidItem, InvalidRecord
+from dhtmeta.store.store import Store
+from dhtmeta.values.item import SignedItem
+from dhtmeta.values.record import NodeRecord, record_value
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Cached:
+    """A verified item, when it was fetched (s), and whether the store or the DHT gave it."""
+
+    item: SignedItem
+    fetched_at: float
+    from_store: bool
+    _record: NodeRecord | InvalidRecord | bool | None = False  # False: not decoded yet
+
+    def record(self) -> NodeRecord | None:
+        """Return the NodeRecord it holds, None for a plain value; may raise InvalidRecord."""
+        if self._record is False:
+            self._record = _decode(self.item)
+        if isinstance(self._record, InvalidRecord):
+            raise self._record
+        assert not isinstance(self._record, bool)
+        return self._record
+
+
+def _decode(item: SignedItem) -> NodeRecord | InvalidRecord | None:
+    value = record_value(item.value)
+    if value is None:
+        return None
+    try:
+        return NodeRecord.from_value(value, item.public_key)
+    except InvalidRecord as error:
+        return error
+
+
+class RecordCache:
+    """The memory cache, the seq floors and the missing keys. `seed` guards its hash tables."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        seed: int,
+        ttl: float = CACHE_TTL,
+        stale_for: float = CACHE_STALE_FOR,
+        entries: int = CACHE_ENTRIES,
+    ) -> None:
+        self._store = store
+        self._ttl: Final = ttl
+        self._stale_for: Final = stale_for
+        self._cache: TtlCache[Cached] = TtlCache(entries, seed=seed)
+        self._missing: TtlCache[float] = TtlCache(NEGATIVE_ENTRIES, seed=seed)
+        self._floors: LRUCache[bytes, int] = LRUCache(SEQ_FLOORS)
+        self._floors.update(store.floors)
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """Hits, misses, stale, evicted and expired since the start, and entries now."""
+        names = ("hits", "misses", "stale", "evicted", "expired")
+        return {name: getattr(self._cache, name) for name in names} | {"entries": len(self._cache)}
+
+    def fresh(self, target: bytes, now: float) -> Cached | None:
+        """Return what is held and fresh; counts a hit, a miss, or a stale one."""
+        if self._store.items:
+            self._promote(target)
+        return self._cache.get(target, now)
+
+    def usable(self, target: bytes, now: float) -> Cached | None:
+        """Return what is held and not gone, fresh or stale; counts nothing."""
+        if self._store.items:
+            self._promote(target)
+        return self._cache.get_stale(target, now)
+
+    def _promote(self, target: bytes) -> None:
+        """Verify a row of the store when it is first asked for, and take it into memory."""
+        row = self._store.items.pop(target, None)
+        if row is None or row.seq < self.floor(target):
+            return
+        try:
+            item = SignedItem.verified(target, *row[:5])
+        except (InvalidItem, TypeError) as error:
+            log.warning("dropped a damaged row of the store for target %s: %s", target.hex(), error)
+            self._store.drop_item(target)
+            return
+        cached = Cached(item, row.fetched_at, from_store=True)
+        self._cache.put(target, cached, row.fetched_at, self._ttl, self._stale_for)
+
+    def learn(self, target: bytes, item: SignedItem, now: float) -> Cached | None:
+        """Take a verified item in; returns what is now held, None if it is below the floor.
+
+        Of two values with one seq the one held stays (DESIGN, "Query"), and it is reported.
+        """
+        if item.seq < self.floor(target):
+            return None
+        held = self.usable(target, now)
+        if held is not None and held.item.seq == item.seq and held.item.v != item.v:
+            log.warning("two values under seq %d of target %s", item.seq, target.hex())
+            item = held.item
+        cached = Cached(item, now, from_store=False)
+        self._cache.put(target, cached, now, self._ttl, self._stale_for)
+        self._missing.pop(target)
+        self._store.keep_item(item, now, now + self._ttl + self._stale_for)
+        self.raise_floor(target, item.seq, now)
+        return cached
+
+    def floor(self, target: bytes) -> int:
+        """Return the highest seq ever seen for `target`; what is below it is not believed."""
+        return self._floors.get(target, 0)
+
+    def raise_floor(self, target: bytes, seq: int, now: float) -> None:
+        """Note a seq that was seen; the floor never falls."""
+        if seq >= self._floors.get(target, -1):
+            self._floors[target] = seq
+            self._store.keep_floor(target, seq, now)
+
+    def missing_for(self, target: bytes, now: float) -> float | None:
+        """Return how many seconds ago nobody held `target`, None if that is not known."""
+        since = self._missing.get(target, now)
+        return None if since is None else now - since
+
+    def note_missing(self, target: bytes, now: float) -> None:
+        """Believe for 10 s that nobody holds `target`."""
+        self._missing.put(target, now, now, NEGATIVE_TTL)
+
+    def forget(self, target: bytes) -> None:
+        """Drop what is held for `target`, since we just published something newer."""
+        self._store.items.pop(target, None)
+        self._store.drop_item(target)
+        self._cache.pop(target)
+        self._missing.pop(target)

@@ -1,0 +1,278 @@
+"""How the store is opened, what is read from it at start, and how writes go behind in batches.
+
+Only the ledger commits on the answer path (ledger.py); whatever a crash may cost here is cache.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from sqlalchemy import Table, bindparam, delete, event, func, select
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from dhtmeta.const import (
+    BUSY_TIMEOUT,
+    CACHE_ENTRIES,
+    SEQ_FLOOR_KEPT,
+    SEQ_FLOORS,
+    WRITE_BEHIND_INTERVAL,
+    WRITE_BEHIND_PENDING,
+    WRITE_BEHIND_ROWS,
+)
+from dhtmeta.errors import CallerError, StoreError
+from dhtmeta.store import tables
+from dhtmeta.values.item import SignedItem
+from dhtmeta.values.record import NodeRecord
+
+log = logging.getLogger(__name__)
+
+MEMORY = "sqlite+aiosqlite://"  # a store that ends with the process
+
+
+class StoredItem(NamedTuple):
+    """A row of metadata_cache: not verified yet, since the disk is no safer than the network."""
+
+    public_key: bytes
+    salt: bytes
+    seq: int
+    v: bytes
+    sig: bytes
+    fetched_at: float
+
+
+class Store:
+    """The open store. `items`, `floors` and `peers` are what it held at start, for the engine."""
+
+    def __init__(self, engine: AsyncEngine, url: str) -> None:
+        self.engine = engine
+        self.url = url
+        self.items: dict[bytes, StoredItem] = {}  # by target
+        self.floors: dict[bytes, int] = {}  # by target
+        self.peers: dict[bytes, bytes] = {}  # peer id -> public key
+        self.failure: str | None = None  # why the last write failed, None once one worked
+        self._rows: dict[tuple[Table, Any], dict[str, Any] | None] = {}  # None: delete the row
+        self._writer: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+
+    @classmethod
+    async def open(cls, url: str, now: float) -> Self:
+        """Open or make the store at `url` (SQLAlchemy URL or path); `now` in Unix s.
+
+        Raises StoreError where it cannot be written, is damaged, or is newer than this code.
+        """
+        store = cls(_engine(url), url)
+        try:
+            await store._prepare()
+            await store._load(now)
+        except SQLAlchemyError as error:
+            await store.engine.dispose()
+            raise _explained(url, error) from error
+        except BaseException:
+            await store.engine.dispose()
+            raise
+        store._writer = asyncio.create_task(store._write_behind())
+        return store
+
+    async def _prepare(self) -> None:
+        async with self.begin() as connection:
+            await connection.run_sync(tables.metadata.create_all)
+            version = (await connection.execute(select(func.max(tables.schema.c.version)))).scalar()
+            if version is None:
+                await connection.execute(
+                    tables.schema.insert().values(version=tables.SCHEMA_VERSION)
+                )
+            elif version > tables.SCHEMA_VERSION:
+                raise StoreError(
+                    f"the store {self.url} was written by a newer dhtmeta (schema {version}, this "
+                    f"one reads up to {tables.SCHEMA_VERSION}): upgrade, or use another --store"
+                )
+
+    async def _load(self, now: float) -> None:
+        cache, floor, peer = tables.metadata_cache.c, tables.seq_floor.c, tables.known_peers.c
+        async with self.begin() as connection:
+            await connection.execute(delete(tables.metadata_cache).where(cache.expires_at <= now))
+            await connection.execute(
+                delete(tables.seq_floor).where(floor.seen_at <= now - SEQ_FLOOR_KEPT)
+            )
+            items = select(
+                cache.target,
+                cache.public_key,
+                cache.salt,
+                cache.seq,
+                cache.v,
+                cache.sig,
+                cache.fetched_at,
+            )
+            newest = items.order_by(cache.fetched_at.desc()).limit(CACHE_ENTRIES)
+            self.items = {row[0]: StoredItem(*row[1:]) for row in await connection.execute(newest)}
+            floors = select(floor.target, floor.seq).order_by(floor.seen_at).limit(SEQ_FLOORS)
+            self.floors = {row[0]: row[1] for row in await connection.execute(floors)}
+            peers = select(peer.peer_id, peer.public_key).order_by(peer.last_seen.desc())
+            known = await connection.execute(peers.limit(CACHE_ENTRIES))
+            self.peers = {bytes.fromhex(row[0]): row[1] for row in known}
+
+    @contextlib.asynccontextmanager
+    async def begin(self) -> AsyncIterator[AsyncConnection]:
+        """Run one transaction; StoreError, with what to do, if the disk does not take it."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise _explained(self.url, error) from error
+
+    # written behind
+
+    def keep_item(self, item: SignedItem, fetched_at: float, expires_at: float) -> None:
+        """Remember a verified item of somebody, until `expires_at` (Unix s)."""
+        row = {
+            "target": item.target,
+            "public_key": item.public_key,
+            "salt": item.salt,
+            "seq": item.seq,
+            "v": item.v,
+            "sig": item.sig,
+            "fetched_at": fetched_at,
+            "expires_at": expires_at,
+        }
+        self._later(tables.metadata_cache, row["target"], row)
+
+    def drop_item(self, target: bytes) -> None:
+        """Forget what was cached for `target`."""
+        self._later(tables.metadata_cache, target, None)
+
+    def keep_floor(self, target: bytes, seq: int, now: float) -> None:
+        """Remember the highest seq seen for `target`."""
+        self._later(tables.seq_floor, target, {"target": target, "seq": seq, "seen_at": now})
+
+    def keep_peer(self, public_key: bytes, record: NodeRecord, source: str, now: float) -> None:
+        """Remember whose key we know, from a verified record of theirs."""
+        row = {
+            "peer_id": record.peer_id,
+            "public_key": public_key,
+            "topic": record.topic,
+            "dht_node_id": record.node_id,
+            "is_relay": int(record.network_info.is_relay),
+            "source": source,
+            "first_seen": now,
+            "last_seen": now,
+        }
+        self._later(tables.known_peers, record.peer_id, row)
+
+    def _later(self, table: Table, key: Any, row: dict[str, Any] | None) -> None:
+        self._rows.pop((table, key), None)
+        self._rows[table, key] = row
+        while len(self._rows) > WRITE_BEHIND_PENDING:
+            del self._rows[next(iter(self._rows))]
+        if len(self._rows) >= WRITE_BEHIND_ROWS:
+            self._wake.set()
+
+    async def _write_behind(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WRITE_BEHIND_INTERVAL):
+                    await self._wake.wait()
+            self._wake.clear()
+            with contextlib.suppress(StoreError):  # kept in `failure`, and tried again
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits, in batches; on StoreError it keeps waiting."""
+        while self._rows:
+            batch = dict(list(self._rows.items())[:WRITE_BEHIND_ROWS])
+            try:
+                await self._write(batch)
+            except StoreError as error:
+                if self.failure is None:
+                    log.warning("%s", error)
+                self.failure = str(error)
+                raise
+            self.failure = None
+            for key, row in batch.items():
+                if self._rows.get(key) is row:
+                    del self._rows[key]
+
+    async def _write(self, batch: dict[tuple[Table, Any], dict[str, Any] | None]) -> None:
+        async with self.begin() as connection:
+            for table in {table for table, _ in batch}:
+                (key,) = table.primary_key.columns
+                gone = [{"gone": k} for (t, k), row in batch.items() if t is table and row is None]
+                rows = [row for (t, _), row in batch.items() if t is table and row is not None]
+                if gone:
+                    await connection.execute(delete(table).where(key == bindparam("gone")), gone)
+                if rows:
+                    await connection.execute(_upsert(table), rows)
+
+    async def close(self) -> None:
+        """Write what waits and close; what cannot be written is logged and lost (it is cache)."""
+        if self._writer is not None:
+            self._writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._writer
+        with contextlib.suppress(StoreError):
+            await self.flush()
+        await self.engine.dispose()
+
+
+def _upsert(table: Table) -> Any:
+    """Insert or replace a row; first_seen stays what it was."""
+    (key,) = table.primary_key.columns
+    statement = insert(table)
+    kept = {key.name, "first_seen"}
+    changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in kept}
+    return statement.on_conflict_do_update(index_elements=[key], set_=changed)
+
+
+def _engine(url: str) -> AsyncEngine:
+    if "://" not in url:
+        url = f"sqlite+aiosqlite:///{Path(url).expanduser().absolute()}"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise CallerError(f"{url!r} is no store: give a path or an SQLAlchemy URL") from error
+    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
+        raise CallerError(f"a store of kind {parsed.drivername!r} is not supported yet; use sqlite")
+    if parsed.database:
+        _make_directory(Path(parsed.database))
+    engine = create_async_engine(
+        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY_TIMEOUT}
+    )
+    event.listen(engine.sync_engine, "connect", _configure)
+    return engine
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"cannot make {path.parent} for the store: {error.strerror}") from error
+
+
+def _configure(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")  # a ledger commit is on disk when it returns
+    cursor.close()
+
+
+def _explained(url: str, error: SQLAlchemyError) -> StoreError:
+    reason = str(getattr(error, "orig", None) or error)
+    if "readonly" in reason or "unable to open" in reason:
+        advice = "check that you may write the file and its directory, or use another --store"
+    elif "not a database" in reason or "malformed" in reason:
+        advice = (
+            "it is damaged: move it aside (with its -wal and -shm files) and restore a backup, or "
+            "start afresh; keys are kept elsewhere, but the ledger of published seqs is in it"
+        )
+    elif "full" in reason:
+        advice = "free some space; nothing that was reported done is lost"
+    elif "locked" in reason:
+        advice = "another process holds it; wait for it to finish"
+    else:
+        advice = "see the reason; another --store can be used meanwhile"
+    return StoreError(f"the store {url} cannot be used ({reason}): {advice}")

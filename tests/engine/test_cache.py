@@ -1,0 +1,136 @@
+"""What is remembered, for how long, and what is never believed: on a clock that the test moves."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from dhtmeta.const import CACHE_STALE_FOR, CACHE_TTL, NEGATIVE_TTL
+from dhtmeta.engine.cache import RecordCache
+from dhtmeta.store.store import MEMORY, Store, StoredItem
+from dhtmeta.values.item import SignedItem, encode_value
+from dhtmeta.values.keys import Identity
+
+NOW = 1_800_000_000.0
+IDENTITY = Identity.generate()
+TARGET = IDENTITY.peer_id
+
+
+def signed(value: bytes, seq: int) -> SignedItem:
+    return SignedItem.sign(IDENTITY, encode_value(value), seq)
+
+
+@pytest_asyncio.fixture
+async def store() -> AsyncIterator[Store]:
+    opened = await Store.open(MEMORY, NOW)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def cache(store: Store) -> RecordCache:
+    return RecordCache(store, seed=1)
+
+
+async def test_a_record_is_fresh_then_stale_then_gone(cache: RecordCache) -> None:
+    item = signed(b"x", 1)
+    cache.learn(TARGET, item, NOW)
+    edges = [
+        (NOW, True, True),
+        (NOW + CACHE_TTL - 0.001, True, True),
+        (NOW + CACHE_TTL, False, True),
+        (NOW + CACHE_TTL + CACHE_STALE_FOR - 0.001, False, True),
+        (NOW + CACHE_TTL + CACHE_STALE_FOR, False, False),
+    ]
+    for now, fresh, usable in edges:
+        assert (cache.fresh(TARGET, now) is not None) is fresh
+        assert (cache.usable(TARGET, now) is not None) is usable
+    assert (cache.counters["hits"], cache.counters["stale"], cache.counters["misses"]) == (2, 2, 1)
+
+
+async def test_it_never_goes_back_in_seq(cache: RecordCache) -> None:
+    cache.learn(TARGET, signed(b"new", 9), NOW)
+    assert cache.learn(TARGET, signed(b"old", 8), NOW) is None
+    held = cache.fresh(TARGET, NOW)
+    assert held is not None
+    assert held.item.seq == 9
+    far = NOW + 10 * CACHE_TTL
+    assert cache.fresh(TARGET, far) is None
+    assert cache.learn(TARGET, signed(b"old", 8), far) is None
+    assert cache.floor(TARGET) == 9
+
+
+async def test_of_two_values_with_one_seq_the_held_one_stays_and_it_is_reported(
+    cache: RecordCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = signed(b"zzz", 3), signed(b"aaa", 3)
+    cache.learn(TARGET, first, NOW)
+    held = cache.learn(TARGET, second, NOW + 1)
+    assert held is not None
+    assert held.item == first
+    assert "two values under seq 3" in caplog.text
+
+
+async def test_not_found_is_believed_for_a_while(cache: RecordCache) -> None:
+    cache.note_missing(TARGET, NOW)
+    assert cache.missing_for(TARGET, NOW + 4) == 4
+    assert cache.missing_for(TARGET, NOW + NEGATIVE_TTL) is None
+    cache.note_missing(TARGET, NOW)
+    cache.learn(TARGET, signed(b"x", 1), NOW)
+    assert cache.missing_for(TARGET, NOW) is None
+
+
+async def test_what_we_published_ourselves_replaces_what_was_held(cache: RecordCache) -> None:
+    cache.learn(TARGET, signed(b"old", 1), NOW)
+    cache.forget(TARGET)
+    cache.raise_floor(TARGET, 2, NOW)
+    assert cache.usable(TARGET, NOW) is None
+    assert cache.learn(TARGET, signed(b"old", 1), NOW) is None
+
+
+async def test_rows_of_the_store_are_verified_when_first_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    item = signed(b"stored", 2)
+    first = await Store.open(str(path), NOW)
+    RecordCache(first, seed=1).learn(TARGET, item, NOW)
+    await first.close()
+    second = await Store.open(str(path), NOW + 100)
+    cache = RecordCache(second, seed=1)
+    held = cache.fresh(TARGET, NOW + 100)
+    await second.close()
+    assert held is not None
+    assert (held.item, held.fetched_at, held.from_store) == (item, NOW, True)
+    assert cache.fresh(TARGET, NOW + CACHE_TTL) is None
+
+
+async def test_a_damaged_row_is_dropped_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "store.db"
+    first = await Store.open(str(path), NOW)
+    RecordCache(first, seed=1).learn(TARGET, signed(b"stored", 2), NOW)
+    await first.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("update metadata_cache set v = '6:forged'")
+    connection.close()
+    second = await Store.open(str(path), NOW)
+    cache = RecordCache(second, seed=1)
+    assert cache.fresh(TARGET, NOW) is None
+    await second.close()
+    third = await Store.open(str(path), NOW)
+    await third.close()
+    assert "damaged row" in caplog.text
+    assert third.items == {}
+
+
+async def test_a_stored_row_below_the_floor_is_not_believed(store: Store) -> None:
+    old = signed(b"old", 1)
+    store.items[TARGET] = _row(old)
+    store.floors[TARGET] = 2
+    assert RecordCache(store, seed=1).fresh(TARGET, NOW) is None
+
+
+def _row(item: SignedItem) -> StoredItem:
+    return StoredItem(item.public_key, item.salt, item.seq, item.v, item.sig, NOW)

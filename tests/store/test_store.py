@@ -1,0 +1,211 @@
+"""The store on real SQLite files: what survives, what is refused, and what a bad disk costs."""
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from dhtmeta.const import SEQ_FLOOR_KEPT
+from dhtmeta.errors import CallerError, StoreError
+from dhtmeta.store.ledger import Ledger
+from dhtmeta.store.store import MEMORY, Store
+from dhtmeta.store.tables import SCHEMA_VERSION
+from dhtmeta.values.item import SignedItem, encode_value
+from dhtmeta.values.keys import Identity
+from dhtmeta.values.record import NetworkInfo, NodeRecord
+
+NOW = 1_800_000_000.0
+
+
+def signed(value: bytes = b"x", seq: int = 1, identity: Identity | None = None) -> SignedItem:
+    return SignedItem.sign(identity or Identity.generate(), encode_value(value), seq)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "deep" / "store.db"
+
+
+@pytest_asyncio.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(str(path), NOW)
+    yield opened
+    await opened.close()
+
+
+async def reopened(path: Path, now: float = NOW) -> Store:
+    store = await Store.open(str(path), now)
+    await store.close()
+    return store
+
+
+async def test_what_was_kept_is_there_after_a_restart(store: Store, path: Path) -> None:
+    item = signed(b"kept", 7)
+    store.keep_item(item, NOW - 5, NOW + 100)
+    store.keep_floor(item.target, 7, NOW)
+    record = NodeRecord(network_info=NetworkInfo(is_relay=True)).completed(item.public_key, 1)
+    store.keep_peer(item.public_key, record, "query", NOW)
+    await store.close()
+    again = await reopened(path)
+    row = again.items[item.target]
+    assert SignedItem.verified(item.target, *row[:5]) == item
+    assert row.fetched_at == NOW - 5
+    assert again.floors == {item.target: 7}
+    assert again.peers == {item.target: item.public_key}
+
+
+async def test_what_expired_is_not_loaded_and_old_floors_end(store: Store, path: Path) -> None:
+    item, other = signed(), signed()
+    store.keep_item(item, NOW, NOW + 10)
+    store.keep_item(other, NOW, NOW + 1000)
+    store.keep_floor(item.target, 1, NOW - SEQ_FLOOR_KEPT)
+    store.keep_floor(other.target, 1, NOW)
+    await store.close()
+    again = await reopened(path, NOW + 11)
+    assert list(again.items) == [other.target]
+    assert list(again.floors) == [other.target]
+
+
+async def test_the_last_word_on_a_key_wins(store: Store, path: Path) -> None:
+    item = signed()
+    store.keep_item(item, NOW, NOW + 10)
+    await store.flush()
+    store.drop_item(item.target)
+    store.keep_floor(item.target, 1, NOW)
+    store.keep_floor(item.target, 9, NOW)
+    await store.close()
+    again = await reopened(path)
+    assert again.items == {}
+    assert again.floors == {item.target: 9}
+
+
+async def test_a_peer_keeps_the_time_it_was_first_seen(store: Store, path: Path) -> None:
+    item = signed()
+    record = NodeRecord().completed(item.public_key, 1)
+    for now in (NOW, NOW + 50):
+        store.keep_peer(item.public_key, record, "query", now)
+        await store.flush()
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        seen = connection.execute("select first_seen, last_seen from known_peers").fetchall()
+    connection.close()
+    assert seen == [(NOW, NOW + 50)]
+
+
+async def test_thousands_of_rows_go_in_batches(store: Store, path: Path) -> None:
+    targets = [os.urandom(20) for _ in range(2500)]
+    for seq, target in enumerate(targets):
+        store.keep_floor(target, seq, NOW)
+    await store.close()
+    assert len((await reopened(path)).floors) == 2500
+
+
+async def test_a_store_in_memory_touches_no_file(tmp_path: Path) -> None:
+    store = await Store.open(MEMORY, NOW)
+    await Ledger(store).confirm(signed(), 8, NOW, NOW)
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_file_that_is_no_database_is_named(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"this is no database, but long enough to look like one " * 20)
+    with pytest.raises(StoreError, match=rf"{path}.*damaged.*move it aside"):
+        await Store.open(str(path), NOW)
+    assert path.read_bytes().startswith(b"this is no database")
+
+
+async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match=r"cannot make .*file/deep"):
+        await Store.open(str(tmp_path / "file" / "deep" / "store.db"), NOW)
+
+
+async def test_a_path_that_is_a_directory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"unable to open.*may write"):
+        await Store.open(str(tmp_path), NOW)
+
+
+async def test_a_newer_schema_is_refused_and_left_as_it_was(store: Store, path: Path) -> None:
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("update schema set version = ?", (SCHEMA_VERSION + 1,))
+    connection.close()
+    with pytest.raises(StoreError, match=rf"newer dhtmeta .schema {SCHEMA_VERSION + 1}.*upgrade"):
+        await Store.open(str(path), NOW)
+
+
+@pytest.mark.parametrize("url", ["postgresql+asyncpg://host/db", "mysql://host/db", "://"])
+async def test_other_databases_are_refused_by_name(url: str) -> None:
+    with pytest.raises(CallerError, match=r"sqlite|is no store"):
+        await Store.open(url, NOW)
+
+
+async def test_rows_wait_while_the_disk_fails_and_are_written_after(
+    store: Store, path: Path
+) -> None:
+    blocker = sqlite3.connect(path, isolation_level=None)
+    async with store.engine.connect() as connection:
+        await connection.exec_driver_sql("PRAGMA busy_timeout = 1")
+    blocker.execute("begin immediate")
+    item = signed()
+    store.keep_item(item, NOW, NOW + 10)
+    with pytest.raises(StoreError, match="another process holds it"):
+        await store.flush()
+    failure = store.failure
+    blocker.execute("rollback")
+    blocker.close()
+    await store.flush()
+    assert failure is not None
+    assert store.failure is None
+    await store.close()
+    assert item.target in (await reopened(path)).items
+
+
+async def test_the_ledger_remembers_the_newest_and_never_a_lower_seq(
+    store: Store, path: Path
+) -> None:
+    identity = Identity.generate()
+    ledger = Ledger(store)
+    assert await ledger.newest(identity.peer_id) is None
+    newer, older = signed(b"new", 5, identity), signed(b"old", 4, identity)
+    await ledger.confirm(newer, 8, NOW + 3600, NOW)
+    await ledger.confirm(older, 20, NOW, NOW)
+    await store.close()
+    again = await Store.open(str(path), NOW)
+    entry = await Ledger(again).newest(identity.peer_id)
+    await again.close()
+    assert entry is not None
+    assert (entry.item, entry.copies, entry.next_due) == (newer, 8, NOW + 3600)
+
+
+async def test_a_ledger_commit_is_on_disk_when_it_returns(store: Store, path: Path) -> None:
+    item = signed()
+    await Ledger(store).confirm(item, 8, NOW, NOW)
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as other:
+        assert other.execute("select seq from ledger").fetchall() == [(1,)]
+    other.close()
+    async with store.engine.connect() as connection:
+        mode = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar()
+        journal = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar()
+    assert (mode, journal) == (2, "wal")  # FULL: fsync at every commit
+
+
+@pytest.mark.parametrize("damage", ["seq = seq + 1", "v = x'00'", "sig = x''", "public_key = null"])
+async def test_a_damaged_ledger_row_is_named_and_no_seq_is_guessed(
+    store: Store, path: Path, damage: str
+) -> None:
+    item = signed()
+    await Ledger(store).confirm(item, 8, NOW, NOW)
+    with sqlite3.connect(path) as connection:
+        connection.execute("pragma ignore_check_constraints = 1")
+        try:
+            connection.execute(f"update ledger set {damage}")
+        except sqlite3.IntegrityError:
+            connection.execute("update ledger set public_key = ''")
+    connection.close()
+    with pytest.raises(StoreError, match=rf"{item.target.hex()}.*damaged.*backup"):
+        await Ledger(store).newest(item.target)

@@ -33,6 +33,7 @@ MAX_LOOKUPS: Final = 10_000  # lookups wanted at once before a query is refused:
 
 # carriers
 LOOKUP_DEADLINE: Final = 40.0  # s; libtorrent needs 15 s per layer of dead nodes, rarely two
+LOOKUP_GRACE: Final = 0.2  # s a lookup has after its deadline to say why it did not succeed
 PUT_DEADLINE: Final = 60.0  # s; a put looks up first, then stores
 LOOKUP_WINDOW: Final = 64  # lookups in flight; past about 100 libtorrent loses packets (FACTS)
 READY_DEADLINE: Final = 10.0  # s until the first node answered; a dead network is named by then
@@ -54,6 +55,7 @@ MAINLINE_ROUTERS: Final = (  # long-running public bootstrap nodes of mainline
 WRITE_BEHIND_INTERVAL: Final = 1.0  # s between batches; what a crash may cost is only cache
 WRITE_BEHIND_ROWS: Final = 1000  # rows a batch: 55,000 rows/s at this size (FACTS)
 WRITE_BEHIND_PENDING: Final = 100_000  # rows waiting while the disk fails; the oldest go first
+STORE_CLOSE_DEADLINE: Final = 0.5  # s a batch under way may still take when the store is closed
 BUSY_TIMEOUT: Final = 5.0  # s another process may hold the SQLite write lock
 
 # swarm

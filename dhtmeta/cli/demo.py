@@ -31,6 +31,7 @@ class Row:
     again: "Answer | None" = None
     verdict: str = ""
     reason: str = ""
+    address: str = ""
     refused: str = ""
     milliseconds: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -120,8 +121,8 @@ def _cast(relay: "Identity") -> list[tuple[str, str, "Identity", "NodeRecord"]]:
     return [
         ("public node", "direct", Identity.generate(), record(public_ip="127.0.0.8", **public)),
         ("relay", "direct", relay, record(public_ip="127.0.0.9", is_relay=True, **public)),
-        ("behind NAT, with relay", "via-relay", Identity.generate(), record(**nat, **over_relay)),
-        ("behind NAT, no relay", "unreachable", Identity.generate(), record(**nat)),
+        ("NAT, relay", "via-relay", Identity.generate(), record(**nat, **over_relay)),
+        ("NAT, no relay", "unreachable", Identity.generate(), record(**nat)),
     ]
 
 
@@ -144,6 +145,7 @@ def _check(row: Row, sent: "NodeRecord") -> None:
     row.check(verdict is not None and verdict.verdict == row.expected, f"judged {row.expected}")
     if verdict is not None:
         row.verdict, row.reason = str(verdict.verdict), verdict.reason
+        row.address = verdict.address
 
 
 async def _forgery(swarm: "Swarm", reader: "Node") -> Row:
@@ -178,17 +180,20 @@ async def _forgery(swarm: "Swarm", reader: "Node") -> Row:
         )
         row.check(False, "the forged bytes do not verify")
     except InvalidItem as error:
-        row.reason = f"{error}; served {liar.served} times"
+        row.reason = f"{error}; served {liar.served}x"
     return row
 
 
 def _print_table(rows: list[Row], took: float) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="dhtmeta demo: signed records on a real DHT of local libtorrent nodes")
-    for heading in ("who", "published", "found", "again", "verdict", "why", "ok"):
-        table.add_column(heading, justify="left", overflow="fold")
+    table = Table(title="Signed records on a DHT of real libtorrent nodes", box=box.SIMPLE_HEAD)
+    for heading in ("who", "stored on", "by DHT", "by cache"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    table.add_column("ok", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     Console().print(table)
@@ -196,17 +201,15 @@ def _print_table(rows: list[Row], took: float) -> None:
         for what in row.failed:
             say(f"FAILED: {row.name}: {what}")
     done = sum(not row.failed for row in rows)
-    say(f"{done} of {len(rows)} rows as they should be, in {took:.1f} s.")
+    say(f"{done} of {len(rows)} rows are as they should be, in {took:.1f} s.")
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    stored = (
-        f"seq {row.published.item.seq} on {row.published.accepted} nodes" if row.published else "-"
-    )
-    found = f"{row.found.source}, {row.milliseconds[1]:.1f} ms" if row.found else "-"
-    again = f"{row.again.source}, {row.milliseconds[2]:.2f} ms" if row.again else "-"
+    stored = f"{row.published.accepted} nodes" if row.published else "-"
+    found = f"{row.milliseconds[1]:.1f} ms" if row.found else "-"
+    again = f"{row.milliseconds[2]:.2f} ms" if row.again else "-"
     ok = "[green]yes[/]" if not row.failed else "[red]NO[/]"
-    return row.name, stored, found, again, row.verdict, row.reason, ok
+    return row.name, stored, found, again, f"{row.verdict}: {row.address or row.reason}", ok
 
 
 def _row_json(row: Row) -> dict[str, Any]:

@@ -19,11 +19,9 @@ FAILED, WRONG_USE, NOT_FOUND, CONFLICT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5
 )
 @click.version_option(package_name="dhtmeta")
 def cli() -> None:
-    r"""Signed, tamper-proof metadata on the BitTorrent mainline DHT (BEP 44).
+    """Signed, tamper-proof metadata on the BitTorrent mainline DHT (BEP 44).
 
-    \b
-    Try it without any network:
-      dhtmeta demo
+    `dhtmeta demo` shows it on this machine, without any network.
     """
 
 
@@ -43,7 +41,7 @@ def main() -> NoReturn:
     """Run the command line and exit with its code; nobody is shown a traceback."""
     logging.basicConfig(level="WARNING", format="dhtmeta: %(message)s", stream=sys.stderr)
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="dhtmeta", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(INTERRUPTED)
     except click.ClickException as error:

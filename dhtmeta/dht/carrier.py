@@ -27,7 +27,11 @@ class GetOutcome:
 
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
-    """What a put did: the item as the network holds it, and how many nodes accepted it."""
+    """What a put did: the item as the network holds it, and how many nodes accepted it.
+
+    libtorrent counts our own node where it is one of the 8 closest: that copy lasts as long as
+    we do.
+    """
 
     item: SignedItem
     accepted: int

@@ -70,15 +70,12 @@ class _Lookup:
         """Verify what an alert handed over, and pass it on if it is better than what was held."""
         try:
             v = encode_value(value)
-            if self.best is not None and (sig, seq, v) == (
-                self.best.sig,
-                self.best.seq,
-                self.best.v,
-            ):
+            if (held := self.best) and (held.sig, held.seq, held.v) == (sig, seq, v):
                 return  # the same signed bytes are not verified twice
             item = SignedItem.verified(self.target, *self.key, seq, v, sig)
         except (InvalidItem, InvalidValue):
-            self.refused += 1
+            # "not found" is an empty string with seq 0 and any signature: so can a real item be
+            self.refused += (seq, value) != (0, b"")
             return
         if self.best is not None and item.seq == self.best.seq and item.v != self.best.v:
             self.conflicts += 1
@@ -167,10 +164,10 @@ class LibtorrentCarrier:
         """See `Carrier.get`. Later askers for a running key join its lookup and its deadline."""
         _check_key(public_key)
         check_salt(salt)
+        end = asyncio.get_running_loop().time() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
-        lookup = self._lookups.get((public_key, salt)) or self._enqueue(
-            (public_key, salt), deadline
-        )
+        key = (public_key, salt)
+        lookup = self._lookups.get(key) or self._enqueue(key, end)
         lookup.add(on_item)
         converged = await asyncio.shield(lookup.done)
         if converged is None:
@@ -185,12 +182,13 @@ class LibtorrentCarrier:
             self._joined = False
             raise NetworkUnreachable("no DHT node answers any more")
 
-    def _enqueue(self, key: Key, deadline: float) -> _Lookup:
+    def _enqueue(self, key: Key, end: float) -> _Lookup:
+        """Start a lookup, or have it wait for a place in the window; it ends at loop time `end`."""
         if len(self._lookups) >= MAX_LOOKUPS:
             raise DeadlineExceeded(f"{MAX_LOOKUPS} lookups are waiting already; ask again later")
         loop = asyncio.get_running_loop()
         lookup = self._lookups[key] = _Lookup(key, loop)
-        lookup.timer = loop.call_later(deadline, self._finish, lookup, False)
+        lookup.timer = loop.call_at(end, self._finish, lookup, False)
         self._waiting.append(lookup)
         self._fill_window()
         return lookup
@@ -220,8 +218,7 @@ class LibtorrentCarrier:
         lookup = self._lookups.get((alert.key, alert.salt))
         if lookup is None:
             return
-        if not (alert.item == b"" and alert.seq == 0):  # that is how "not found" is said
-            lookup.offer(alert.seq, alert.item, alert.signature)
+        lookup.offer(alert.seq, alert.item, alert.signature)
         if alert.authoritative:
             self._finish(lookup, True)
 

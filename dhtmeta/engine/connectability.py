@@ -7,6 +7,9 @@ from enum import StrEnum
 from dhtmeta.const import MAX_AHEAD, REPUBLISH_INTERVAL, STALE_AFTER_INTERVALS
 from dhtmeta.values.record import NetworkInfo, NodeRecord, split_endpoint
 
+# RFC 4291: without it multicast, site-local, mapped IPv4 and NAT64 count as global
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+
 
 class Verdict(StrEnum):
     """What the record says about reaching its peer."""
@@ -90,12 +93,11 @@ class Judge:
 
 
 def _is_global(host: str) -> bool:
-    """Whether one host of the Internet can have the address; `is_global` takes multicast, too.
-
-    Reserved are, of IPv6, all but 2000::/3: mapped IPv4, NAT64 and site-local among them.
-    """
+    """Whether a host of the Internet can have the address; `is_global` takes multicast, too."""
     address = ipaddress.ip_address(host)
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    if isinstance(address, ipaddress.IPv6Address):
+        return address.is_global and address in _GLOBAL_UNICAST
+    return address.is_global and not address.is_multicast
 
 
 def _unreachable(reason: str) -> Connectability:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from dhtmeta._fast import ed25519
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import LOOKUP_DEADLINE, PUBLIC_KEY_BYTES
+from dhtmeta.const import LOOKUP_DEADLINE, LOOKUP_GRACE, PUBLIC_KEY_BYTES
 from dhtmeta.dht.carrier import Carrier, GetOutcome
 from dhtmeta.engine.cache import Cached, RecordCache
 from dhtmeta.engine.connectability import Connectability, Judge
@@ -140,7 +140,7 @@ class Resolver:
         check_salt(salt)
         flight = self._flight(target, public_key, salt, deadline)
         wanted = flight.done if policy is Policy.FRESHEST else flight.first
-        await asyncio.wait([wanted], timeout=deadline)
+        await asyncio.wait([wanted], timeout=deadline + LOOKUP_GRACE)
         if not wanted.done():
             raise DeadlineExceeded(f"no answer within {deadline:g} s; the lookup goes on")
         cached = wanted.result()

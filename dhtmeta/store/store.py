@@ -21,6 +21,7 @@ from dhtmeta.const import (
     CACHE_ENTRIES,
     SEQ_FLOOR_KEPT,
     SEQ_FLOORS,
+    STORE_CLOSE_DEADLINE,
     WRITE_BEHIND_INTERVAL,
     WRITE_BEHIND_PENDING,
     WRITE_BEHIND_ROWS,
@@ -59,6 +60,7 @@ class Store:
         self._rows: dict[tuple[Table, Any], dict[str, Any] | None] = {}  # None: delete the row
         self._writer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._closing = False
 
     @classmethod
     async def open(cls, url: str, now: float) -> Self:
@@ -173,7 +175,7 @@ class Store:
             self._wake.set()
 
     async def _write_behind(self) -> None:
-        while True:
+        while not self._closing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_BEHIND_INTERVAL):
                     await self._wake.wait()
@@ -210,10 +212,11 @@ class Store:
 
     async def close(self) -> None:
         """Write what waits and close; what cannot be written is logged and lost (it is cache)."""
+        self._closing = True
+        self._wake.set()
         if self._writer is not None:
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._writer
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(self._writer, STORE_CLOSE_DEADLINE)
         with contextlib.suppress(StoreError):
             await self.flush()
         await self.engine.dispose()

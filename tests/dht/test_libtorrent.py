@@ -213,18 +213,22 @@ async def test_what_is_not_a_valid_item_is_never_handed_over(
     assert outcome.item is None
 
 
-@pytest.mark.parametrize("raw", [b"5:hello", b"d1:a1:x1:b1:ye", b"i0e", b"li1ei2ee"], ids=str)
+@pytest.mark.parametrize(
+    ("raw", "seq"),
+    [(b"5:hello", 41), (b"d1:a1:x1:b1:ye", 41), (b"i0e", 41), (b"li1ei2ee", 41), (b"0:", 0)],
+    ids=str,
+)
 async def test_the_same_node_telling_the_truth_is_believed(
-    start: Start, swarm: Swarm, raw: bytes
+    start: Start, swarm: Swarm, raw: bytes, seq: int
 ) -> None:
-    identity, fields = _signed(raw, 41)
+    identity, fields = _signed(raw, seq)
     carrier = await start(swarm.addresses[:1])
     await carrier.ready()
     async with Liar(ed25519.target(identity.public_key), fields) as honest:
         await _introduce(carrier, honest)
         outcome = await carrier.get(identity.public_key, b"", ignore, WAIT)
     assert outcome.item is not None
-    assert (outcome.item.v, outcome.item.seq) == (raw, 41)
+    assert (outcome.item.v, outcome.item.seq) == (raw, seq)
 
 
 async def test_a_liar_with_a_huge_seq_does_not_hide_the_true_item(

@@ -1,0 +1,1 @@
+"""How fast dhtmeta is, always beside somebody else: `make bench`, or `python -m bench`."""

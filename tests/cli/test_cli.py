@@ -1,0 +1,387 @@
+"""The command line as a shell sees it: real processes, a real swarm, exit codes and messages."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dhtmeta.node import Node
+from dhtmeta.testing.swarm import Swarm
+from dhtmeta.values.keys import PRIVATE_FILE, Identity, create_identity
+from tests.conftest import make_node
+
+RECORD = {"topic": "t", "network_info": {"node_type": "public", "public_port": 5}}
+
+
+@dataclass
+class Ran:
+    """What a process left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one line of JSON that it printed."""
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+
+async def dhtmeta(*words: str | Path, stdin: bytes = b"") -> Ran:
+    """Run the command with these words, in a home of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "dhtmeta",
+        *map(str, words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(60):
+        out, err = await process.communicate(stdin)
+    assert process.returncode is not None
+    ran = Ran(process.returncode, out.decode(), err.decode())
+    assert "Traceback" not in ran.err
+    assert "a bug of ours" not in ran.err
+    return ran
+
+
+@pytest.fixture
+def net(own_swarm: Swarm) -> list[str]:
+    """Return the options that lead to a swarm of this test's own."""
+    return ["--bootstrap", own_swarm.addresses[0]]
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Path:
+    """Write a NodeRecord as JSON."""
+    path = tmp_path / "record.json"
+    path.write_text(json.dumps(RECORD))
+    return path
+
+
+async def test_keygen_publish_query_and_query_again(
+    net: list[str], tmp_path: Path, record: Path
+) -> None:
+    keys = tmp_path / "alice"
+    made = (await dhtmeta("keygen", "--keys", keys, "--json")).json
+    published = (await dhtmeta("publish", "--keys", keys, "--record", record, *net, "--json")).json
+    query = ("query", made["public_key"], *net, "--json")
+    first, second = (await dhtmeta(*query)).json, (await dhtmeta(*query)).json
+    assert published == {
+        "public_key": made["public_key"],
+        "salt": "",
+        "seq": 1,
+        "accepted": 8,
+        "target": made["peer_id"],
+    }
+    timestamp = first["record"].pop("timestamp")
+    assert first == {
+        "public_key": made["public_key"],
+        "peer_id": made["peer_id"],
+        "salt": "",
+        "seq": 1,
+        "record": RECORD | {"peer_id": made["peer_id"]},
+        "source": "dht",
+        "age_s": first["age_s"],
+        "connectability": {
+            "verdict": "unreachable",
+            "reason": "no public address",
+            "address": None,
+        },
+    }
+    assert timestamp > 1_763_000_000
+    assert (second["source"], second["seq"]) == ("store", 1)
+    assert second["age_s"] > first["age_s"] >= 0
+
+
+async def test_values_and_salts_and_stdin(net: list[str], tmp_path: Path) -> None:
+    value = {"list": [1, -2, "é"], "raw": {"hex": "ff00"}, "yes": True}
+    keys = tmp_path / "keys"
+    published = await dhtmeta(
+        *("publish", "--keys", keys, "--value", "-", "--salt", "sålt", *net, "--json"),
+        stdin=json.dumps(value).encode(),
+    )
+    assert published.json["salt"] == "sålt"
+    key = published.json["public_key"]
+    found = (await dhtmeta("query", key, "--salt", "sålt", *net, "--json")).json
+    assert found["value"] == value | {"yes": 1}
+    assert found["connectability"] is None
+    missing = await dhtmeta("query", key, *net, "--json")
+    assert (missing.code, missing.out) == (3, "")
+    assert "no node holds it" in missing.err
+
+
+async def test_publishing_again_and_again_never_waits_for_our_own_ghost(
+    net: list[str], tmp_path: Path, record: Path
+) -> None:
+    keys = tmp_path / "keys"
+    words = ("publish", "--keys", keys, "--record", record, *net, "--timeout", "10", "--json")
+    assert [(await dhtmeta(*words)).json["seq"] for _ in range(3)] == [1, 2, 3]
+
+
+async def test_several_keys_at_once(net: list[str], tmp_path: Path, record: Path) -> None:
+    published = await dhtmeta("publish", "--record", record, *net, "--json")
+    missing = Identity.generate().public_key.hex()
+    ran = await dhtmeta("query", published.json["public_key"], missing, *net, "--json")
+    assert ran.code == 3
+    assert ran.json["public_key"] == published.json["public_key"]
+    assert missing in ran.err
+
+
+async def test_cache_only_opens_no_socket_and_finds_nothing_new(net: list[str]) -> None:
+    ran = await dhtmeta("query", "ab" * 32, "--policy", "cache-only", *net)
+    assert (ran.code, ran.out) == (3, "")
+
+
+async def test_a_ledger_above_the_network_is_a_conflict(
+    net: list[str], tmp_path: Path, record: Path
+) -> None:
+    async with Swarm(8) as other:
+        there = ["--bootstrap", other.addresses[0]]
+        assert (await dhtmeta("publish", "--record", record, *there)).code == 0
+    ran = await dhtmeta("publish", "--record", record, *net)
+    assert (ran.code, ran.out) == (4, "")
+    assert "the ledger says seq 1 was published, the network holds nothing" in ran.err
+
+
+async def test_watch_prints_each_newer_seq(tmp_path: Path) -> None:
+    identity = Identity.generate()
+    async with Swarm(8) as swarm, make_node(swarm, tmp_path) as node:
+        await node.publish(b"one", identity=identity)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "dhtmeta", "watch", identity.public_key.hex()),
+            *("--interval", "1", "--count", "2", "--json", "--bootstrap", swarm.addresses[0]),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            first = json.loads(await process.stdout.readline())
+            await node.publish(b"two", identity=identity)
+            second = json.loads(await process.stdout.readline())
+            assert await process.wait() == 0
+    assert [(one["seq"], one["value"]) for one in (first, second)] == [(1, "one"), (2, "two")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_swarm_says_where_it_is_and_ends_when_told(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dhtmeta", "swarm", "--nodes", "8", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(60):
+        bootstrap = json.loads(await process.stdout.readline())["bootstrap"]
+        async with Node(
+            bootstrap=bootstrap[:1], store=str(tmp_path / "db"), keys=tmp_path, state=tmp_path
+        ) as node:
+            assert (await node.publish(b"x")).accepted == 8
+        process.send_signal(number)
+        out, err = await process.communicate()
+    assert (process.returncode, out, err) == (0, b"", b"")
+    assert len(set(bootstrap)) == 8
+    assert all(address.startswith("127.") for address in bootstrap)
+
+
+async def test_the_demo_does_what_it_says() -> None:
+    ran = await dhtmeta("demo", "--json")
+    rows = {row["name"]: row for row in map(json.loads, ran.out.splitlines())}
+    assert ran.code == 0
+    assert all(row["ok"] and not row["failed"] for row in rows.values())
+    assert [row["verdict"] for row in rows.values()] == [
+        *("direct", "direct", "via-relay", "unreachable", "refused")
+    ]
+    shown = await dhtmeta("demo")
+    assert "NAT, relay" in shown.out
+    assert "5 of 5" in shown.err
+
+
+async def test_doctor_finds_what_is_well_and_what_is_not(net: list[str], tmp_path: Path) -> None:
+    well = await dhtmeta("doctor", *net, "--json")
+    assert well.code == 0
+    assert [json.loads(line)["check"] for line in well.out.splitlines()] == [
+        *("clock", "keys", "store", "dht")
+    ]
+    create_identity(tmp_path / "keys")
+    (tmp_path / "keys" / PRIVATE_FILE).chmod(0o644)
+    (tmp_path / "store.db").write_bytes(b"no database" * 100)
+    silent = ("--bootstrap", silent_address())
+    ill = await dhtmeta(
+        *("doctor", *net, *silent, "--keys", tmp_path / "keys", "--store", tmp_path / "store.db")
+    )
+    assert ill.code == 1
+    assert "chmod 600" in ill.out
+    assert "is damaged" in ill.out
+    assert f"not the bootstrap nodes {silent[1]}" in ill.out
+
+
+def silent_address() -> str:
+    """Return a loopback address that was free a moment ago: nobody answers there."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({"topic": "n" * 1001}, "topic 1,0"),
+        ({"network_info": {"nat_type": "n" * 1000}}, "network_info.nat_type 1,0"),
+        ({"version": "one"}, "version: Expected `int`"),
+        ({"network_info": {"public_port": 0}}, "network_info.public_port"),
+        ({"network_info": {"public_ip": "localhost"}}, "network_info.public_ip: 'localhost'"),
+        ({"peer_id": "0" * 39}, "peer_id"),
+        ({"topic": None}, "topic: bencode has no null"),
+        ({"version": 1.5}, "version: bencode has no 1.5"),
+        ([1], "a NodeRecord is a dict"),
+    ],
+    ids=str,
+)
+async def test_a_bad_record_is_wrong_use_and_says_why(
+    net: list[str], tmp_path: Path, record: Any, message: str
+) -> None:
+    path = tmp_path / "bad.json"
+    path.write_text(json.dumps(record))
+    ran = await dhtmeta("publish", "--keys", tmp_path / "keys", "--record", path, *net, "--json")
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert not (tmp_path / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"a": 1, "a": 2}', "'a' is there twice"),
+        ("9" * 30, "64"),
+        ("9" * 5000, "64 bits"),
+        ("NaN", "bencode has no nan"),
+        ('"\\ud800"', "not UTF-8"),
+        ('{"hex": "xyz"}', "not hex digits"),
+        (json.dumps("x" * 300_000), "larger than"),
+    ],
+    ids=lambda text: text[:20],
+)
+async def test_bad_json_is_wrong_use_and_says_why(net: list[str], text: str, message: str) -> None:
+    ran = await dhtmeta("publish", "--value", "-", *net, stdin=text.encode())
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+
+
+async def test_bad_words_are_wrong_use_and_say_why(net: list[str], record: Path) -> None:
+    bad: list[tuple[tuple[str | Path, ...], str]] = [
+        (("query", "abc", *net), "64 hex digits"),
+        (("query", "zz" * 32, *net), "64 hex digits"),
+        (("query", "ab" * 32, "--salt", "s" * 65, *net), "at most 64 bytes"),
+        (("publish", "--record", record, "--salt", "s" * 65, *net), "at most 64 bytes"),
+        (("publish", *net), "--record FILE.json"),
+        (("publish", "--record", record, "--value", record, *net), "--record FILE.json"),
+        (("publish", "--record", "missing.json", *net), "does not exist"),
+        (("publish", "--record", record, "--bootstrap", "nowhere"), "'nowhere' is not HOST:PORT"),
+        (("publish", "--record", record, "--bootstrap", "a:70000"), "a port is 1 … 65535"),
+        (("publish", "--record", record, "--listen", "127.0.0.1", *net), "is not HOST:PORT"),
+        (("swarm", "--nodes", "1"), "2<=x<=1000"),
+        (("nonsense",), "No such command 'nonsense'"),
+    ]
+    ran = await asyncio.gather(*(dhtmeta(*words) for words, _ in bad))
+    for (words, message), one in zip(bad, ran, strict=True):
+        assert (one.code, one.out) == (2, ""), words
+        assert message in one.err
+
+
+async def test_this_machine_in_the_way_is_a_failure_that_says_what_to_do(
+    net: list[str], tmp_path: Path, record: Path
+) -> None:
+    publish = ("publish", "--record", record)
+    keys = tmp_path / "keys"
+    create_identity(keys)
+    (keys / PRIVATE_FILE).chmod(0o640)
+    open_to_others = await dhtmeta(*publish, "--keys", keys, *net)
+    assert open_to_others.code == 1
+    assert f"chmod 600 {keys / PRIVATE_FILE}" in open_to_others.err
+
+    again = await dhtmeta("keygen", "--keys", keys)
+    assert again.code == 1
+    assert "never overwritten" in again.err
+
+    (tmp_path / "file").write_text("in the way")
+    unwritable = await dhtmeta(*publish, "--store", tmp_path / "file" / "store.db", *net)
+    assert unwritable.code == 1
+    assert "cannot make" in unwritable.err
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        busy = await dhtmeta(*publish, "--listen", address, *net)
+    assert busy.code == 1
+    assert f"cannot listen on {address}" in busy.err
+
+
+async def test_no_network_is_exit_code_5_and_names_who_was_asked(record: Path) -> None:
+    silent = silent_address()
+    ran = await dhtmeta("query", "ab" * 32, "--bootstrap", silent, "--timeout", "0.5")
+    assert (ran.code, ran.out) == (5, "")
+    assert f"asked: {silent}" in ran.err
+
+
+@pytest.mark.parametrize(
+    "command", ["keygen", "publish", "query", "watch", "swarm", "demo", "doctor"]
+)
+async def test_every_help_text_has_an_example_and_json(command: str) -> None:
+    ran = await dhtmeta(command, "--help")
+    assert ran.code == 0
+    assert f"Example: dhtmeta {command}" in ran.out
+    assert "--json" in ran.out
+
+
+async def test_the_environment_and_a_config_file_say_where_things_are(
+    net: list[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(f'[identity]\nkeys = "{tmp_path / "mine"}"\n')
+    ran = await dhtmeta("publish", "--value", "-", "--config", config, *net, stdin=b'"x"')
+    assert ran.code == 0
+    assert (tmp_path / "mine" / PRIVATE_FILE).exists()
+    config.write_text("[dht]\nbootstrap_node = []\n")
+    wrong = await dhtmeta("query", "ab" * 32, "--config", config, *net)
+    assert wrong.code == 2
+    assert "did you mean 'bootstrap_nodes'?" in wrong.err
+
+
+async def test_completion_is_offered() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", "from dhtmeta.cli.main import main; main()"),
+        env=os.environ | {"_DHTMETA_COMPLETE": "bash_source"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert b"complete -o nosort" in out
+
+
+async def test_a_reader_who_closes_the_pipe_sees_no_traceback(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dhtmeta", "keygen", "--keys", str(tmp_path / "k")),
+        stdout=writing,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    os.close(writing)
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"Traceback" not in err

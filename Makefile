@@ -22,7 +22,7 @@ check: build $(VENV)/test.done $(VENV)/check.done $(VENV)/bench.done
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(VENV)/bin/cython-lint dhtmeta
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint dhtmeta bench
 
 bench: build $(VENV)/test.done $(VENV)/bench.done
 	$(RUN) bench

@@ -36,7 +36,11 @@ class Bare:
     def __init__(self, bootstrap: list[str]) -> None:
         """Start it and let it know the same nodes as the carrier."""
         listen = ("127.0.0.1", 0)
-        self.session: Any = lt.session(settings(listen, [], local=True, serve=True))
+        params = lt.session_params()
+        params.settings = settings(  # type: ignore[assignment]
+            listen, [], local=True, serve=True
+        )
+        self.session: Any = lt.session(params)
         for address in bootstrap:
             self.session.add_dht_node(parse_address(address))
 
@@ -50,9 +54,9 @@ class Bare:
             self.session.wait_for_alert(1000)
             for alert in self.session.pop_alerts():
                 if isinstance(alert, lt.dht_mutable_item_alert) and alert.authoritative:
-                    found[alert.key] = alert.item
-                    if (key := next(waiting, b"")) != b"":
-                        self.session.dht_get_mutable_item(key, b"")
+                    found[alert.key] = bytes(alert.item)  # type: ignore[arg-type]
+                    if following := next(waiting, None):
+                        self.session.dht_get_mutable_item(following, b"")
         return found
 
     def put(self, identities: list[Identity]) -> dict[bytes, int]:

@@ -103,6 +103,10 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return sorted(globals().keys() | _HOMES.keys())
+
+
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"dhtmeta has no {name!r}")

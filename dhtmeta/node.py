@@ -69,7 +69,7 @@ class Node:
         self._local = all_local([parse_address(one) for one in self._bootstrap])
         self._saved_path = saved_path(Path(state or config.data_home() / "dht"), self._bootstrap)
         self._keeps_state = False
-        self._put = False
+        self._known_to_others = False
 
     @property
     def identity(self) -> Identity:
@@ -113,13 +113,14 @@ class Node:
         carrier = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=state)
         await carrier.start()
         self._carrier = carrier
+        self._known_to_others = serve
         self._keeps_state = bool(state) or not self._saved_path.exists()
 
     async def _stop_carrier(self) -> None:
         assert self._carrier is not None
         with contextlib.suppress(OSError):  # a slower next start, nothing worse
             if self._keeps_state and await self._carrier.live_nodes():
-                known = self._carrier.session.endpoint[1] if self._put or self._serve else 0
+                known = self._carrier.session.endpoint[1] if self._known_to_others else 0
                 write_saved(self._saved_path, Saved(self._carrier.saved_state(), known))
         await self._carrier.close()
 
@@ -167,7 +168,7 @@ class Node:
         deadline: float = PUT_DEADLINE,
     ) -> Published:
         """Publish under our identity, or another; raises what `Publisher.publish` does."""
-        self._put = True
+        self._known_to_others = True  # nodes that take a put list its sender (FACTS)
         return await self._publisher.publish(identity or self.identity, record, salt, deadline)
 
     async def query(

@@ -102,6 +102,11 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def visible(text: str) -> str:
+    """Return text of strangers so that it can only be read: no control, bidi or lone surrogates."""
+    return "".join(c if c.isprintable() or c == "\n" else f"\\u{ord(c):04x}" for c in text)
+
+
 def print_json(result: dict[str, Any]) -> None:
     """Print one result as one line of JSON on stdout, at once."""
     click.echo(json.dumps(result))

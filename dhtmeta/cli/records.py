@@ -1,5 +1,6 @@
 """`dhtmeta publish`, `query` and `watch`: what goes to the DHT and what comes back."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from dhtmeta.cli.options import (
     run,
     salt_option,
     say,
+    visible,
 )
 from dhtmeta.const import LOOKUP_DEADLINE, MAX_TEXT_BYTES, PUT_DEADLINE
 
@@ -186,8 +188,6 @@ def _show(answer: "Answer", as_json: bool) -> None:
     if as_json:
         print_json(shown)
         return
-    import json
-
     verdict = shown["connectability"]
     click.echo(f"public key  {shown['public_key']}")
     click.echo(
@@ -195,7 +195,10 @@ def _show(answer: "Answer", as_json: bool) -> None:
     )
     if verdict:
         click.echo(f"reachable   {verdict['verdict']}: {verdict['reason']}")
-    click.echo(json.dumps(shown.get("record", shown.get("value")), indent=2, ensure_ascii=False))
+    if broken := shown.get("invalid_record"):
+        click.echo(f"no record   {visible(broken)}")
+    said = shown.get("record", shown.get("value"))
+    click.echo(visible(json.dumps(said, indent=2, ensure_ascii=False)))
 
 
 def answer_json(answer: "Answer") -> dict[str, Any]:
@@ -231,6 +234,8 @@ def record_json(plain: Any) -> Any:
     if isinstance(plain, list):
         return [record_json(one) for one in plain]
     if isinstance(plain, dict):
+        if set(plain) == {"hex"} and isinstance(plain["hex"], str):
+            return {"hex": {"hex": plain["hex"].encode().hex()}}  # as to_builtins has it
         return {key: record_json(one) for key, one in plain.items()}
     return plain
 

@@ -100,8 +100,8 @@ def create_identity(directory: Path, identity: Identity | None = None) -> Identi
         _create(public, identity.public_key, 0o644)
     except FileExistsError as error:
         raise KeyFileError(f"{error.filename} is already there; it is never overwritten") from error
-    except OSError as error:
-        raise KeyFileError(f"cannot keep keys in {directory}: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"cannot keep keys in {str(directory)!r}: {_reason(error)}") from error
     return identity
 
 
@@ -120,9 +120,13 @@ def read_identity(directory: Path) -> Identity:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError) as error:  # a name too long, a directory closed to us, a NUL
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise KeyFileError(f"cannot look for {str(path)!r}: {reason}") from error
+    except OSError as error:  # a name too long, a directory closed to us
+        raise KeyFileError(f"cannot look for {path}: {error.strerror}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Say what went wrong without the path; a ValueError is about a NUL in it."""
+    return str(error.strerror) if isinstance(error, OSError) else str(error)
 
 
 def _write_again(public: Path, content: bytes) -> None:
@@ -138,8 +142,7 @@ def _refuse_open_to_others(path: Path) -> None:
     except FileNotFoundError as error:
         raise KeyFileError(f"no private key at {path}; `dhtmeta keygen` makes one") from error
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise KeyFileError(f"cannot read {str(path)!r}: {reason}") from error
+        raise KeyFileError(f"cannot read {str(path)!r}: {_reason(error)}") from error
     if mode & 0o077:
         mend = f"chmod 600 {shlex.quote(str(path))}"
         raise KeyFileError(f"{path} can be read by others; mend it with: {mend}")

@@ -69,7 +69,7 @@ class NetworkInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
         if not isinstance(self.relay_endpoints, list):
             raise InvalidRecord("relay_endpoints", "expected a list")
         for i, endpoint in enumerate(self.relay_endpoints):
-            _check(f"relay_endpoints[{i}]", endpoint or "none", split_endpoint, "ip:port")
+            _check(f"relay_endpoints[{i}]", endpoint, split_endpoint, "ip:port", empty=False)
         _check("connected_relay", self.connected_relay, _hex_id, f"a peer id: {_HEX_ID}")
 
 
@@ -169,9 +169,9 @@ def _hex_id(text: str) -> None:
         raise ValueError("not hex")
 
 
-def _check(name: str, text: str, parse: Any, expected: str) -> None:
-    """Raise InvalidRecord unless `text` is empty (absent) or parses."""
-    if text == "":
+def _check(name: str, text: str, parse: Any, expected: str, *, empty: bool = True) -> None:
+    """Raise InvalidRecord unless `text` parses, or is empty (absent) where it may be."""
+    if empty and text == "":
         return
     if not isinstance(text, str):
         raise InvalidRecord(name, f"expected a str, got {type(text).__name__}")

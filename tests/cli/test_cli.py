@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
+from dhtmeta._fast.bencode import Value
 from dhtmeta.node import Node
 from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.keys import PRIVATE_FILE, Identity, create_identity
+from dhtmeta.values.plain import from_builtins
 from tests.conftest import make_node
 
 RECORD = {"topic": "t", "network_info": {"node_type": "public", "public_port": 5}}
@@ -107,10 +109,8 @@ async def test_keygen_publish_query_and_query_again(
 async def test_values_and_salts_and_stdin(net: list[str], tmp_path: Path) -> None:
     value = {"list": [1, -2, "é"], "raw": {"hex": "ff00"}, "yes": True}
     keys = tmp_path / "keys"
-    published = await dhtmeta(
-        *("publish", "--keys", keys, "--value", "-", "--salt", "sålt", *net, "--json"),
-        stdin=json.dumps(value).encode(),
-    )
+    words: list[str | Path] = ["publish", "--keys", keys, "--value", "-", "--salt", "sålt"]
+    published = await dhtmeta(*words, *net, "--json", stdin=json.dumps(value).encode())
     assert published.json["salt"] == "sålt"
     key = published.json["public_key"]
     found = (await dhtmeta("query", key, "--salt", "sålt", *net, "--json")).json
@@ -125,8 +125,32 @@ async def test_publishing_again_and_again_never_waits_for_our_own_ghost(
     net: list[str], tmp_path: Path, record: Path
 ) -> None:
     keys = tmp_path / "keys"
-    words = ("publish", "--keys", keys, "--record", record, *net, "--timeout", "10", "--json")
+    words: tuple[str | Path, ...] = (
+        "publish",
+        "--keys",
+        keys,
+        "--record",
+        record,
+        *net,
+        "--timeout",
+        "10",
+        "--json",
+    )
     assert [(await dhtmeta(*words)).json["seq"] for _ in range(3)] == [1, 2, 3]
+
+
+async def test_what_strangers_say_cannot_control_the_terminal(
+    own_swarm: Swarm, net: list[str], tmp_path: Path
+) -> None:
+    identity = Identity.generate()
+    async with make_node(own_swarm, tmp_path) as node:
+        nasty: Value = {b"k\x1b[2J\xff": "\x1b]0;owned\x07 \u202e \x9b".encode()}
+        await node.publish(nasty, identity=identity)
+        ran = await dhtmeta("query", identity.public_key.hex(), *net)
+        as_json = (await dhtmeta("query", identity.public_key.hex(), *net, "--json")).json
+    assert ran.code == 0
+    assert all(c.isprintable() or c == "\n" for c in ran.out)
+    assert from_builtins(as_json["value"]) == nasty
 
 
 async def test_several_keys_at_once(net: list[str], tmp_path: Path, record: Path) -> None:
@@ -219,7 +243,7 @@ async def test_doctor_finds_what_is_well_and_what_is_not(net: list[str], tmp_pat
     (tmp_path / "store.db").write_bytes(b"no database" * 100)
     silent = ("--bootstrap", silent_address())
     ill = await dhtmeta(
-        *("doctor", *net, *silent, "--keys", tmp_path / "keys", "--store", tmp_path / "store.db")
+        "doctor", *net, *silent, "--keys", tmp_path / "keys", "--store", tmp_path / "store.db"
     )
     assert ill.code == 1
     assert "chmod 600" in ill.out

@@ -90,7 +90,7 @@ def _time(benchmark: dict[str, Any]) -> float:
 
 def _add_figures(group: str, info: dict[str, Any], rows: dict[str, Row]) -> None:
     for name, value in info["figure"].items():
-        bar = info.get("bar") if name in ("bytes_per_entry", "worst_ms") else None
+        bar = info.get("bar") if name in ("bytes_per_entry", "worst_pause_ms") else None
         row = rows.setdefault(f"{group}: {name}", Row(f"{group}: {name}", "-", [], bar, name))
         row.runs.append(value)
 
@@ -110,8 +110,31 @@ def carrier(rows: dict[str, Row]) -> None:
                 row.runs.append(figure["ratio"])
 
 
+def readme() -> None:
+    """Write the table between the README's markers anew from the kept JSON: it is never typed."""
+    rows = [row for row in json.loads(RESULT.read_text())["rows"] if row["bar"] is not None]
+    lines = ["| row | beside | measured | bar | holds |", "|---|---|---|---|---|"]
+    for row in rows:
+        sign = "≥" if row["higher_is_better"] else "≤"
+        unit = "x" if row["unit"] == "x" else {"bytes_per_entry": " B"}.get(row["unit"], " ms")
+        spread = f"{row['figure']:.3g}{unit} ({min(row['runs']):.3g} … {max(row['runs']):.3g})"
+        holds = "yes" if row["holds"] else "**no**"
+        lines.append(
+            f"| {row['what']} | {row['peer']} | {spread} | {sign} {row['bar']:.3g} | {holds} |"
+        )
+    page = HERE.parent / "README.md"
+    head, start, rest = page.read_text().partition(f"{START}\n")
+    _, end, tail = rest.partition(END)
+    page.write_text(head + start + "\n".join(lines) + "\n" + end + tail)
+
+
+START, END = "<!-- bench: python -m bench --readme -->", "<!-- /bench -->"
+
+
 def main() -> None:
     """Run everything, show progress on stderr, print the table, write the JSON."""
+    if sys.argv[1:] == ["--readme"]:
+        return readme()
     rows: dict[str, Row] = {}
     jobs = [name for name, runs in RUNS.items() for _ in range(runs)]
     console = Console(stderr=True)
@@ -122,6 +145,7 @@ def main() -> None:
             rows_of(micro(name), rows)
     _print(rows)
     _write(rows)
+    return None
 
 
 def _print(rows: dict[str, Row]) -> None:

@@ -52,6 +52,8 @@ MAINLINE_ROUTERS: Final = (  # long-running public bootstrap nodes of mainline
 )
 
 # store
+CLEANUP_INTERVAL: Final = 60.0  # s between deletions of what expired: the networks' own figure
+KNOWN_PEERS: Final = 100_000  # public keys we know, about 200 B each; those seen last stay
 WRITE_BEHIND_INTERVAL: Final = 1.0  # s between batches; what a crash may cost is only cache
 WRITE_BEHIND_ROWS: Final = 1000  # rows a batch: 55,000 rows/s at this size (FACTS)
 WRITE_BEHIND_PENDING: Final = 100_000  # rows waiting while the disk fails; the oldest go first

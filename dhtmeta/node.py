@@ -5,7 +5,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -80,7 +80,7 @@ class Node:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
-            self._store = await Store.open(self._store_url, self.clock())
+            self._store = await Store.open(self._store_url, self.clock)
             opened.push_async_callback(self._store.close)
             if not self._offline:
                 await self._start_carrier()
@@ -150,7 +150,7 @@ class Node:
         return self._network()
 
     @property
-    def known_peers(self) -> dict[bytes, bytes]:
+    def known_peers(self) -> Mapping[bytes, bytes]:
         """Peer id -> public key of everybody whose verified record was seen."""
         return self._store.peers
 
@@ -196,7 +196,6 @@ class Node:
             return
         if record is None or answer.item.salt:
             return
-        self._store.peers[bytes.fromhex(record.peer_id)] = key
         self._store.keep_peer(key, record, "query", self.clock())
         relay_id = record.network_info.connected_relay
         relay = self._store.peers.get(bytes.fromhex(relay_id))

@@ -92,7 +92,7 @@ async def _keys(directory: Path) -> str:
 async def _store(url: str) -> str:
     from dhtmeta.store.store import Store
 
-    store = await Store.open(url, time.time())
+    store = await Store.open(url, time.time)
     try:
         return f"{url}: {len(store.items)} cached records, {len(store.peers)} known peers"
     finally:

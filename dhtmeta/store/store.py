@@ -6,10 +6,11 @@ Only the ledger commits on the answer path (ledger.py); whatever a crash may cos
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from cachetools import LRUCache
 from sqlalchemy import Table, bindparam, delete, event, func, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import make_url
@@ -19,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from dhtmeta.const import (
     BUSY_TIMEOUT,
     CACHE_ENTRIES,
+    CLEANUP_INTERVAL,
+    KNOWN_PEERS,
     SEQ_FLOOR_KEPT,
     SEQ_FLOORS,
     STORE_CLOSE_DEADLINE,
@@ -50,12 +53,13 @@ class StoredItem(NamedTuple):
 class Store:
     """The open store. `items`, `floors` and `peers` are what it held at start, for the engine."""
 
-    def __init__(self, engine: AsyncEngine, url: str) -> None:
+    def __init__(self, engine: AsyncEngine, url: str, clock: Callable[[], float]) -> None:
         self.engine = engine
         self.url = url
+        self._clock = clock
         self.items: dict[bytes, StoredItem] = {}  # by target
         self.floors: dict[bytes, int] = {}  # by target
-        self.peers: dict[bytes, bytes] = {}  # peer id -> public key
+        self.peers: LRUCache[bytes, bytes] = LRUCache(KNOWN_PEERS)  # peer id -> public key
         self.failure: str | None = None  # why the last write failed, None once one worked
         self._rows: dict[tuple[Table, Any], dict[str, Any] | None] = {}  # None: delete the row
         self._writer: asyncio.Task[None] | None = None
@@ -63,15 +67,16 @@ class Store:
         self._closing = False
 
     @classmethod
-    async def open(cls, url: str, now: float) -> Self:
-        """Open or make the store at `url` (SQLAlchemy URL or path); `now` in Unix s.
+    async def open(cls, url: str, clock: Callable[[], float]) -> Self:
+        """Open or make the store at `url` (SQLAlchemy URL or path); `clock` gives Unix s.
 
         Raises StoreError where it cannot be written, is damaged, or is newer than this code.
         """
-        store = cls(_engine(url), url)
+        store = cls(_engine(url), url, clock)
         try:
             await store._prepare()
-            await store._load(now)
+            await store.clean_up()
+            await store._load()
         except SQLAlchemyError as error:
             await store.engine.dispose()
             raise _explained(url, error) from error
@@ -95,13 +100,21 @@ class Store:
                     f"one reads up to {tables.SCHEMA_VERSION}): upgrade, or use another --store"
                 )
 
-    async def _load(self, now: float) -> None:
-        cache, floor, peer = tables.metadata_cache.c, tables.seq_floor.c, tables.known_peers.c
+    async def clean_up(self) -> None:
+        """Delete what expired, and of what has a cap the oldest beyond it."""
+        now, cache, floor = self._clock(), tables.metadata_cache.c, tables.seq_floor.c
         async with self.begin() as connection:
             await connection.execute(delete(tables.metadata_cache).where(cache.expires_at <= now))
             await connection.execute(
                 delete(tables.seq_floor).where(floor.seen_at <= now - SEQ_FLOOR_KEPT)
             )
+            await connection.execute(_beyond(tables.seq_floor, floor.seen_at, SEQ_FLOORS))
+            seen = tables.known_peers.c.last_seen
+            await connection.execute(_beyond(tables.known_peers, seen, KNOWN_PEERS))
+
+    async def _load(self) -> None:
+        cache, floor, peer = tables.metadata_cache.c, tables.seq_floor.c, tables.known_peers.c
+        async with self.begin() as connection:
             items = select(
                 cache.target,
                 cache.public_key,
@@ -113,11 +126,14 @@ class Store:
             )
             newest = items.order_by(cache.fetched_at.desc()).limit(CACHE_ENTRIES)
             self.items = {row[0]: StoredItem(*row[1:]) for row in await connection.execute(newest)}
-            floors = select(floor.target, floor.seq).order_by(floor.seen_at).limit(SEQ_FLOORS)
-            self.floors = {row[0]: row[1] for row in await connection.execute(floors)}
-            peers = select(peer.peer_id, peer.public_key).order_by(peer.last_seen.desc())
-            known = await connection.execute(peers.limit(CACHE_ENTRIES))
-            self.peers = {bytes.fromhex(row[0]): row[1] for row in known}
+            floors = (
+                select(floor.target, floor.seq).order_by(floor.seen_at.desc()).limit(SEQ_FLOORS)
+            )
+            latest = (await connection.execute(floors)).all()
+            self.floors = {row[0]: row[1] for row in reversed(latest)}  # the oldest first
+            peers = select(peer.peer_id, peer.public_key).order_by(peer.last_seen)
+            for row in await connection.execute(peers):
+                self.peers[bytes.fromhex(row[0])] = row[1]
 
     @contextlib.asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -164,6 +180,7 @@ class Store:
             "first_seen": now,
             "last_seen": now,
         }
+        self.peers[bytes.fromhex(record.peer_id)] = public_key
         self._later(tables.known_peers, record.peer_id, row)
 
     def _later(self, table: Table, key: Any, row: dict[str, Any] | None) -> None:
@@ -175,6 +192,7 @@ class Store:
             self._wake.set()
 
     async def _write_behind(self) -> None:
+        cleaned = self._clock()
         while not self._closing:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(WRITE_BEHIND_INTERVAL):
@@ -182,6 +200,9 @@ class Store:
             self._wake.clear()
             with contextlib.suppress(StoreError):  # kept in `failure`, and tried again
                 await self.flush()
+                if self._clock() >= cleaned + CLEANUP_INTERVAL:
+                    cleaned = self._clock()
+                    await self.clean_up()
 
     async def flush(self) -> None:
         """Write what waits, in batches; on StoreError it keeps waiting."""
@@ -220,6 +241,12 @@ class Store:
         with contextlib.suppress(StoreError):
             await self.flush()
         await self.engine.dispose()
+
+
+def _beyond(table: Table, age: Any, cap: int) -> Any:
+    """Delete all rows but the `cap` with the highest `age`."""
+    oldest_kept = select(age).order_by(age.desc()).offset(cap).limit(1).scalar_subquery()
+    return delete(table).where(age <= oldest_kept)
 
 
 def _upsert(table: Table) -> Any:

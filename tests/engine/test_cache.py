@@ -24,7 +24,7 @@ def signed(value: bytes, seq: int) -> SignedItem:
 
 @pytest_asyncio.fixture
 async def store() -> AsyncIterator[Store]:
-    opened = await Store.open(MEMORY, NOW)
+    opened = await Store.open(MEMORY, lambda: NOW)
     yield opened
     await opened.close()
 
@@ -93,10 +93,10 @@ async def test_what_we_published_ourselves_replaces_what_was_held(cache: RecordC
 async def test_rows_of_the_store_are_verified_when_first_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     item = signed(b"stored", 2)
-    first = await Store.open(str(path), NOW)
+    first = await Store.open(str(path), lambda: NOW)
     RecordCache(first, seed=1).learn(TARGET, item, NOW)
     await first.close()
-    second = await Store.open(str(path), NOW + 100)
+    second = await Store.open(str(path), lambda: NOW + 100)
     cache = RecordCache(second, seed=1)
     held = cache.fresh(TARGET, NOW + 100)
     await second.close()
@@ -109,17 +109,17 @@ async def test_a_damaged_row_is_dropped_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "store.db"
-    first = await Store.open(str(path), NOW)
+    first = await Store.open(str(path), lambda: NOW)
     RecordCache(first, seed=1).learn(TARGET, signed(b"stored", 2), NOW)
     await first.close()
     with sqlite3.connect(path) as connection:
         connection.execute("update metadata_cache set v = '6:forged'")
     connection.close()
-    second = await Store.open(str(path), NOW)
+    second = await Store.open(str(path), lambda: NOW)
     cache = RecordCache(second, seed=1)
     assert cache.fresh(TARGET, NOW) is None
     await second.close()
-    third = await Store.open(str(path), NOW)
+    third = await Store.open(str(path), lambda: NOW)
     await third.close()
     assert "damaged row" in caplog.text
     assert third.items == {}

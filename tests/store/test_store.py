@@ -31,13 +31,13 @@ def path(tmp_path: Path) -> Path:
 
 @pytest_asyncio.fixture
 async def store(path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(str(path), NOW)
+    opened = await Store.open(str(path), lambda: NOW)
     yield opened
     await opened.close()
 
 
 async def reopened(path: Path, now: float = NOW) -> Store:
-    store = await Store.open(str(path), now)
+    store = await Store.open(str(path), lambda: now)
     await store.close()
     return store
 
@@ -104,7 +104,7 @@ async def test_thousands_of_rows_go_in_batches(store: Store, path: Path) -> None
 
 
 async def test_a_store_in_memory_touches_no_file(tmp_path: Path) -> None:
-    store = await Store.open(MEMORY, NOW)
+    store = await Store.open(MEMORY, lambda: NOW)
     await Ledger(store).confirm(signed(), 8, NOW, NOW)
     await store.close()
     assert list(tmp_path.iterdir()) == []
@@ -114,19 +114,19 @@ async def test_a_file_that_is_no_database_is_named(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database, but long enough to look like one " * 20)
     with pytest.raises(StoreError, match=rf"{path}.*damaged.*move it aside"):
-        await Store.open(str(path), NOW)
+        await Store.open(str(path), lambda: NOW)
     assert path.read_bytes().startswith(b"this is no database")
 
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(StoreError, match=r"cannot make .*file/deep"):
-        await Store.open(str(tmp_path / "file" / "deep" / "store.db"), NOW)
+        await Store.open(str(tmp_path / "file" / "deep" / "store.db"), lambda: NOW)
 
 
 async def test_a_path_that_is_a_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"unable to open.*may write"):
-        await Store.open(str(tmp_path), NOW)
+        await Store.open(str(tmp_path), lambda: NOW)
 
 
 async def test_a_newer_schema_is_refused_and_left_as_it_was(store: Store, path: Path) -> None:
@@ -135,13 +135,13 @@ async def test_a_newer_schema_is_refused_and_left_as_it_was(store: Store, path: 
         connection.execute("update schema set version = ?", (SCHEMA_VERSION + 1,))
     connection.close()
     with pytest.raises(StoreError, match=rf"newer dhtmeta .schema {SCHEMA_VERSION + 1}.*upgrade"):
-        await Store.open(str(path), NOW)
+        await Store.open(str(path), lambda: NOW)
 
 
 @pytest.mark.parametrize("url", ["postgresql+asyncpg://host/db", "mysql://host/db", "://"])
 async def test_other_databases_are_refused_by_name(url: str) -> None:
     with pytest.raises(CallerError, match=r"sqlite|is no store"):
-        await Store.open(url, NOW)
+        await Store.open(url, lambda: NOW)
 
 
 async def test_rows_wait_while_the_disk_fails_and_are_written_after(
@@ -175,7 +175,7 @@ async def test_the_ledger_remembers_the_newest_and_never_a_lower_seq(
     await ledger.confirm(newer, 8, NOW + 3600, NOW)
     await ledger.confirm(older, 20, NOW, NOW)
     await store.close()
-    again = await Store.open(str(path), NOW)
+    again = await Store.open(str(path), lambda: NOW)
     entry = await Ledger(again).newest(identity.peer_id)
     await again.close()
     assert entry is not None
@@ -209,3 +209,17 @@ async def test_a_damaged_ledger_row_is_named_and_no_seq_is_guessed(
     connection.close()
     with pytest.raises(StoreError, match=rf"{item.target.hex()}.*damaged.*backup"):
         await Ledger(store).newest(item.target)
+
+
+async def test_what_has_a_cap_keeps_only_the_newest(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.SEQ_FLOORS", 3)
+    store = await Store.open(str(path), lambda: NOW)
+    targets = [os.urandom(20) for _ in range(5)]
+    for i, target in enumerate(targets):
+        store.keep_floor(target, i, NOW + i)
+    await store.flush()
+    await store.clean_up()
+    await store.close()
+    assert list((await reopened(path)).floors) == targets[2:]

@@ -61,7 +61,7 @@ def micro(name: str) -> list[dict[str, Any]]:
             raise SystemExit(f"{name} failed:\n{done.stdout[-3000:]}")
         for line in done.stdout.splitlines():
             if "not measured" in line:
-                missing.add(line.split(": ", 2)[-1])
+                missing.add(line.split(": ", 1)[1])
         return list(json.load(out)["benchmarks"])
 
 

@@ -29,6 +29,7 @@ CACHE_ENTRIES: Final = 100_000  # records in memory, about 1 KB each: 100 MB whe
 NEGATIVE_ENTRIES: Final = 10_000  # missing keys remembered
 SEQ_FLOORS: Final = 100_000  # highest seqs remembered; one costs about 100 B
 SEQ_FLOOR_KEPT: Final = 30 * 86_400.0  # s a floor outlives its item: longer than any copy (FACTS)
+SEQ_FLOOR_REFRESH: Final = 86_400.0  # s after which a floor seen again is written again
 MAX_LOOKUPS: Final = 10_000  # lookups wanted at once before a query is refused: bounds memory
 
 # carriers

@@ -16,6 +16,7 @@ from dhtmeta.cli.options import (
     salt_option,
     say,
     visible,
+    waiting,
 )
 from dhtmeta.const import LOOKUP_DEADLINE, MAX_TEXT_BYTES, PUT_DEADLINE
 
@@ -76,7 +77,8 @@ async def _publish(
     encode_value(value)  # too large is said before anything is opened
     async with make_node(**network, serve=True) as node:
         _ = node.identity
-        return await node.publish(record, salt=salt, deadline=deadline)
+        with waiting("storing it on the nodes closest to the key …"):
+            return await node.publish(record, salt=salt, deadline=deadline)
 
 
 @click.command(epilog="Example: dhtmeta query 82f1…a4 --policy freshest --json")
@@ -125,10 +127,9 @@ async def _query(
     check_salt(salt)
     keys = [parse_public_key(text) for text in texts]
     async with make_node(**network, offline=policy == "cache-only") as node:
-        answers = await asyncio.gather(
-            *(node.query(key, salt=salt, policy=policy, deadline=deadline) for key in keys),
-            return_exceptions=True,
-        )
+        queries = (node.query(key, salt=salt, policy=policy, deadline=deadline) for key in keys)
+        with waiting("looking it up …"):
+            answers = await asyncio.gather(*queries, return_exceptions=True)
         failures = [one for one in answers if isinstance(one, BaseException)]
         if failures and (len(keys) == 1 or not isinstance(failures[0], DhtmetaError)):
             raise failures[0]

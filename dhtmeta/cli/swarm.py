@@ -2,7 +2,7 @@
 
 import click
 
-from dhtmeta.cli.options import json_option, print_json, run, say
+from dhtmeta.cli.options import json_option, print_json, run, say, waiting
 
 
 @click.command(epilog="Example: dhtmeta swarm --nodes 20 --json > swarm.json &")
@@ -15,6 +15,7 @@ def swarm(nodes: int, as_json: bool) -> None:
 
 async def _swarm(nodes: int, as_json: bool) -> None:
     import asyncio
+    import contextlib
     import signal
 
     from dhtmeta.testing.swarm import Swarm
@@ -22,7 +23,9 @@ async def _swarm(nodes: int, as_json: bool) -> None:
     stopped = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
-    async with Swarm(nodes) as running:
+    async with contextlib.AsyncExitStack() as until_stopped:
+        with waiting(f"starting {nodes} nodes …"):
+            running = await until_stopped.enter_async_context(Swarm(nodes))
         if as_json:
             print_json({"bootstrap": running.addresses})
         else:

@@ -17,6 +17,7 @@ from dhtmeta.const import (
     CACHE_TTL,
     NEGATIVE_ENTRIES,
     NEGATIVE_TTL,
+    SEQ_FLOOR_REFRESH,
     SEQ_FLOORS,
 )
 from dhtmeta.errors import InvalidItem, InvalidRecord
@@ -26,6 +27,8 @@ from dhtmeta.values.record import NodeRecord, record_value
 
 log = logging.getLogger(__name__)
 
+_NO_FLOOR = (0, float("-inf"))
+
 
 @dataclass(slots=True)
 class Cached:
@@ -34,6 +37,7 @@ class Cached:
     item: SignedItem
     fetched_at: float
     from_store: bool
+    written_at: float = 0.0  # s, when the store was last given it
     _record: NodeRecord | InvalidRecord | bool | None = False  # False: not decoded yet
 
     def record(self) -> NodeRecord | None:
@@ -73,8 +77,8 @@ class RecordCache:
         self._stale_for: Final = stale_for
         self._cache: TtlCache[Cached] = TtlCache(entries, seed=seed)
         self._missing: TtlCache[float] = TtlCache(NEGATIVE_ENTRIES, seed=seed)
-        self._floors: LRUCache[bytes, int] = LRUCache(SEQ_FLOORS)
-        self._floors.update(store.floors)
+        self._floors: LRUCache[bytes, tuple[int, float]] = LRUCache(SEQ_FLOORS)  # seq, written at
+        self._floors.update((target, (seq, 0.0)) for target, seq in store.floors.items())
 
     @property
     def counters(self) -> dict[str, int]:
@@ -116,24 +120,35 @@ class RecordCache:
         if item.seq < self.floor(target):
             return None
         held = self.usable(target, now)
-        if held is not None and held.item.seq == item.seq and held.item.v != item.v:
-            log.warning("two values under seq %d of target %s", item.seq, target.hex())
+        if held is not None and held.item.seq == item.seq:
+            if held.item.v != item.v:
+                log.warning("two values under seq %d of target %s", item.seq, target.hex())
             item = held.item
         cached = Cached(item, now, from_store=False)
         self._cache.put(target, cached, now, self._ttl, self._stale_for)
         self._missing.pop(target)
-        self._store.keep_item(item, now, now + self._ttl + self._stale_for)
+        self._write(target, cached, held)
         self.raise_floor(target, item.seq, now)
         return cached
 
+    def _write(self, target: bytes, cached: Cached, held: Cached | None) -> None:
+        """Have the store keep it, unless it keeps the same with nearly the same lifetime."""
+        item, now = cached.item, cached.fetched_at
+        if held is not None and held.item is item and now < held.written_at + self._ttl / 10:
+            cached.written_at = held.written_at
+            return
+        cached.written_at = now
+        self._store.keep_item(target, item, now, now + self._ttl + self._stale_for)
+
     def floor(self, target: bytes) -> int:
         """Return the highest seq ever seen for `target`; what is below it is not believed."""
-        return self._floors.get(target, 0)
+        return self._floors.get(target, _NO_FLOOR)[0]
 
     def raise_floor(self, target: bytes, seq: int, now: float) -> None:
         """Note a seq that was seen; the floor never falls."""
-        if seq >= self._floors.get(target, -1):
-            self._floors[target] = seq
+        known, written_at = self._floors.get(target, _NO_FLOOR)
+        if seq > known or (seq == known and now >= written_at + SEQ_FLOOR_REFRESH):
+            self._floors[target] = seq, now
             self._store.keep_floor(target, seq, now)
 
     def missing_for(self, target: bytes, now: float) -> float | None:

@@ -146,10 +146,12 @@ class Store:
 
     # written behind
 
-    def keep_item(self, item: SignedItem, fetched_at: float, expires_at: float) -> None:
+    def keep_item(
+        self, target: bytes, item: SignedItem, fetched_at: float, expires_at: float
+    ) -> None:
         """Remember a verified item of somebody, until `expires_at` (Unix s)."""
         row = {
-            "target": item.target,
+            "target": target,
             "public_key": item.public_key,
             "salt": item.salt,
             "seq": item.seq,
@@ -158,7 +160,7 @@ class Store:
             "fetched_at": fetched_at,
             "expires_at": expires_at,
         }
-        self._later(tables.metadata_cache, row["target"], row)
+        self._later(tables.metadata_cache, target, row)
 
     def drop_item(self, target: bytes) -> None:
         """Forget what was cached for `target`."""

@@ -134,3 +134,20 @@ async def test_a_stored_row_below_the_floor_is_not_believed(store: Store) -> Non
 
 def _row(item: SignedItem) -> StoredItem:
     return StoredItem(item.public_key, item.salt, item.seq, item.v, item.sig, NOW)
+
+
+async def test_an_unchanged_item_is_not_written_again_and_again(
+    cache: RecordCache, store: Store
+) -> None:
+    item = signed(b"same", 1)
+    for i in range(5):
+        cache.learn(TARGET, item, NOW + i)
+    await store.flush()
+    async with store.begin() as connection:
+        rows = await connection.exec_driver_sql("select fetched_at from metadata_cache")
+        assert rows.scalars().all() == [NOW]
+    cache.learn(TARGET, item, NOW + CACHE_TTL / 10)
+    await store.flush()
+    async with store.begin() as connection:
+        rows = await connection.exec_driver_sql("select fetched_at from metadata_cache")
+        assert rows.scalars().all() == [NOW + CACHE_TTL / 10]

@@ -44,7 +44,7 @@ async def reopened(path: Path, now: float = NOW) -> Store:
 
 async def test_what_was_kept_is_there_after_a_restart(store: Store, path: Path) -> None:
     item = signed(b"kept", 7)
-    store.keep_item(item, NOW - 5, NOW + 100)
+    store.keep_item(item.target, item, NOW - 5, NOW + 100)
     store.keep_floor(item.target, 7, NOW)
     record = NodeRecord(network_info=NetworkInfo(is_relay=True)).completed(item.public_key, 1)
     store.keep_peer(item.public_key, record, "query", NOW)
@@ -59,8 +59,8 @@ async def test_what_was_kept_is_there_after_a_restart(store: Store, path: Path) 
 
 async def test_what_expired_is_not_loaded_and_old_floors_end(store: Store, path: Path) -> None:
     item, other = signed(), signed()
-    store.keep_item(item, NOW, NOW + 10)
-    store.keep_item(other, NOW, NOW + 1000)
+    store.keep_item(item.target, item, NOW, NOW + 10)
+    store.keep_item(other.target, other, NOW, NOW + 1000)
     store.keep_floor(item.target, 1, NOW - SEQ_FLOOR_KEPT)
     store.keep_floor(other.target, 1, NOW)
     await store.close()
@@ -71,7 +71,7 @@ async def test_what_expired_is_not_loaded_and_old_floors_end(store: Store, path:
 
 async def test_the_last_word_on_a_key_wins(store: Store, path: Path) -> None:
     item = signed()
-    store.keep_item(item, NOW, NOW + 10)
+    store.keep_item(item.target, item, NOW, NOW + 10)
     await store.flush()
     store.drop_item(item.target)
     store.keep_floor(item.target, 1, NOW)
@@ -152,7 +152,7 @@ async def test_rows_wait_while_the_disk_fails_and_are_written_after(
         await connection.exec_driver_sql("PRAGMA busy_timeout = 1")
     blocker.execute("begin immediate")
     item = signed()
-    store.keep_item(item, NOW, NOW + 10)
+    store.keep_item(item.target, item, NOW, NOW + 10)
     with pytest.raises(StoreError, match="another process holds it"):
         await store.flush()
     failure = store.failure

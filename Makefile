@@ -1,5 +1,8 @@
 # demo, test, check, bench and build each do all the set-up they need, in .venv and node_modules.
 
+# An empty environment has no PATH, and without one Python does not find itself.
+export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
+
 # The first Python that runs, is 3.11 to 3.13 (what libtorrent ships wheels for) and can make a venv.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

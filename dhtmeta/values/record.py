@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, field
 
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import MAX_REPUTATION, NODE_ID_BYTES
+from dhtmeta.const import MAX_REPUTATION, MAX_VALUE_DEPTH, NODE_ID_BYTES
 from dhtmeta.errors import InvalidRecord
 from dhtmeta.values.node_id import peer_id
 from dhtmeta.values.wrapping import unwrap
@@ -22,6 +22,7 @@ Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Score = Annotated[int, Meta(ge=0, le=MAX_REPUTATION)]
 _RAW = (bytes, bytearray, memoryview)
+_TOO_DEEP = "its lists and dicts are nested too deep"
 _HEX_ID = "40 hex digits in lower case"
 Plain = dict[str, Any]  # text where the bytes are UTF-8, else bytes; ints, lists, dicts
 
@@ -105,17 +106,14 @@ class NodeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
         except msgspec.ValidationError as error:
             raise _invalid(error) from error
         except RecursionError as error:
-            raise InvalidRecord("", "its lists and dicts are nested too deep") from error
+            raise InvalidRecord("", _TOO_DEEP) from error
         if public_key is not None and record.peer_id != peer_id(public_key).hex():
             raise InvalidRecord("peer_id", f"{record.peer_id!r} is not SHA1 of the public key")
         return record
 
     def to_value(self) -> dict[bytes, Value]:
         """Return the bencodable dict without defaults; InvalidRecord if a field is wrong."""
-        try:
-            value = _bencodable(self.to_plain(), "")
-        except RecursionError as error:
-            raise InvalidRecord("", "its lists and dicts are nested too deep") from error
+        value = _bencodable(self.to_plain(), "", MAX_VALUE_DEPTH)
         assert isinstance(value, dict)
         NodeRecord.from_value(value)  # a Struct does not check what it is given in Python
         return value
@@ -246,7 +244,7 @@ def _checked_extra(extra: Any, struct: type[msgspec.Struct], path: str) -> dict[
     return extra
 
 
-def _bencodable(plain: Any, path: str) -> Value:
+def _bencodable(plain: Any, path: str, levels: int) -> Value:
     if isinstance(plain, str):
         return _raw(plain, path)
     if isinstance(plain, int):
@@ -255,11 +253,13 @@ def _bencodable(plain: Any, path: str) -> Value:
         return int(plain)
     if isinstance(plain, _RAW):
         return bytes(plain)
+    if isinstance(plain, (list, tuple, dict)) and not levels:
+        raise InvalidRecord("", _TOO_DEEP)
     if isinstance(plain, (list, tuple)):
-        return [_bencodable(one, f"{path}[{i}]") for i, one in enumerate(plain)]
+        return [_bencodable(one, f"{path}[{i}]", levels - 1) for i, one in enumerate(plain)]
     if isinstance(plain, dict):
         return {
-            _raw(key, path): _bencodable(one, f"{path}.{key}" if path else str(key))
+            _raw(key, path): _bencodable(one, f"{path}.{key}" if path else str(key), levels - 1)
             for key, one in plain.items()
         }
     raise InvalidRecord(path, f"{type(plain).__name__} cannot be bencoded")

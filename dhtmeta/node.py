@@ -24,7 +24,8 @@ from dhtmeta.engine.resolve import Answer, Policy, Resolver
 from dhtmeta.errors import DhtmetaError, InvalidRecord, NetworkUnreachable, PortError
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
-from dhtmeta.values.keys import Identity, open_identity
+from dhtmeta.store.writer_lock import WriterLock
+from dhtmeta.values.keys import PRIVATE_FILE, Identity, open_identity
 from dhtmeta.values.node_id import parse_public_key
 from dhtmeta.values.record import NodeRecord
 
@@ -68,6 +69,7 @@ class Node:
         self._opened = contextlib.AsyncExitStack()
         self._local = all_local([parse_address(one) for one in self._bootstrap])
         self._saved_path = saved_path(Path(state or config.data_home() / "dht"), self._bootstrap)
+        self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
         self._keeps_state = False
         self._known_to_others = False
 
@@ -169,7 +171,11 @@ class Node:
     ) -> Published:
         """Publish under our identity, or another; raises what `Publisher.publish` does."""
         self._known_to_others = True  # nodes that take a put list its sender (FACTS)
-        return await self._publisher.publish(identity or self.identity, record, salt, deadline)
+        if identity is not None:
+            return await self._publisher.publish(identity, record, salt, deadline)
+        own = self.identity
+        async with self._writer_lock.held(deadline):
+            return await self._publisher.publish(own, record, salt, deadline)
 
     async def query(
         self,

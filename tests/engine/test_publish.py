@@ -1,6 +1,8 @@
 """Publishing on a real swarm: the seq never falls, and bad input sends nothing."""
 
 import asyncio
+import contextlib
+import fcntl
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from dhtmeta.engine.publish import Published
 from dhtmeta.errors import (
     Conflict,
+    DeadlineExceeded,
     InvalidRecord,
     InvalidSalt,
     InvalidValue,
@@ -16,7 +19,7 @@ from dhtmeta.errors import (
 )
 from dhtmeta.node import Node
 from dhtmeta.testing.swarm import Swarm
-from dhtmeta.values.keys import Identity
+from dhtmeta.values.keys import PRIVATE_FILE, Identity
 from dhtmeta.values.record import NetworkInfo, NodeRecord
 from tests.conftest import Clock, make_node
 
@@ -148,3 +151,35 @@ async def test_without_a_network_nothing_is_written_down(own_swarm: Swarm, tmp_p
             await node.publish(b"x", deadline=0.3)
     async with make_node(own_swarm, tmp_path) as node:
         assert (await node.publish(b"x")).item.seq == 1
+
+
+async def test_processes_that_share_keys_publish_one_after_the_other(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    async with contextlib.AsyncExitStack() as opened:
+        nodes = [
+            await opened.enter_async_context(
+                make_node(
+                    own_swarm, tmp_path, store=str(tmp_path / f"{i}.db"), state=tmp_path / str(i)
+                )
+            )
+            for i in range(3)
+        ]
+        one = nodes[0].identity
+        at_once = [node.publish(b"%d" % i) for i, node in enumerate([*nodes, *nodes])]
+        published = await asyncio.gather(*at_once)
+        assert sorted(put.item.seq for put in published) == [1, 2, 3, 4, 5, 6]
+        answer = await nodes[0].query(one.public_key, policy="freshest")
+        assert answer.seq == 6
+
+
+async def test_waiting_for_another_writer_ends_at_the_deadline(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    async with make_node(own_swarm, tmp_path) as node:
+        await node.publish(b"x")
+        with (tmp_path / "keys" / PRIVATE_FILE).open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(DeadlineExceeded, match="another process publishes"):
+                await node.publish(b"y", deadline=0.1)
+        assert (await node.publish(b"y")).item.seq == 2

@@ -1,0 +1,60 @@
+"""Who may publish with these key files now: one process at a time, as two would split the nodes.
+
+Both would be told seq n + 1 and success, and readers would meet either value (FACTS, "Puts").
+"""
+
+import asyncio
+import contextlib
+import fcntl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import IO
+
+from dhtmeta.const import POLL_INTERVAL
+from dhtmeta.errors import DeadlineExceeded, KeyFileError
+
+
+class WriterLock:
+    """A lock on a file, shared by everything that this object guards at one time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+        self._holders = 0
+        self._opening = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def held(self, deadline: float) -> AsyncIterator[None]:
+        """Hold the lock; DeadlineExceeded if another process has it for `deadline` seconds."""
+        async with self._opening:
+            if self._file is None:
+                self._file = await self._locked(deadline)
+            self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
+            if not self._holders:
+                self._file.close()
+                self._file = None
+
+    async def _locked(self, deadline: float) -> IO[bytes]:
+        end = asyncio.get_running_loop().time() + deadline
+        try:
+            file = self._path.open("rb")
+        except OSError as error:
+            raise KeyFileError(f"cannot read {self._path}: {error.strerror}") from error
+        while not _try_lock(file):
+            if asyncio.get_running_loop().time() >= end:
+                file.close()
+                raise DeadlineExceeded(f"another process publishes with {self._path} all the time")
+            await asyncio.sleep(POLL_INTERVAL)
+        return file
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -52,13 +52,7 @@ class Ledger:
 
     async def confirm(self, item: SignedItem, copies: int, next_due: float, now: float) -> None:
         """Write what was stored on `copies` nodes; a higher seq that is there already stays."""
-        values = {
-            "target": item.target,
-            "public_key": item.public_key,
-            "salt": item.salt,
-            "seq": item.seq,
-            "v": item.v,
-            "sig": item.sig,
+        values = tables.item_row(item.target, item) | {
             "state": "stored",
             "copies": copies,
             "next_due": next_due,

@@ -150,16 +150,7 @@ class Store:
         self, target: bytes, item: SignedItem, fetched_at: float, expires_at: float
     ) -> None:
         """Remember a verified item of somebody, until `expires_at` (Unix s)."""
-        row = {
-            "target": target,
-            "public_key": item.public_key,
-            "salt": item.salt,
-            "seq": item.seq,
-            "v": item.v,
-            "sig": item.sig,
-            "fetched_at": fetched_at,
-            "expires_at": expires_at,
-        }
+        row = tables.item_row(target, item) | {"fetched_at": fetched_at, "expires_at": expires_at}
         self._later(tables.metadata_cache, target, row)
 
     def drop_item(self, target: bytes) -> None:

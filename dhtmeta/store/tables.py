@@ -1,12 +1,39 @@
 """Which tables the store has and which schema version this code writes (DESIGN, "Store")."""
 
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+
+from dhtmeta.values.item import SignedItem
 
 SCHEMA_VERSION: Final = 1  # raise it with every change below, and migrate in store.py
 
 metadata = MetaData()
+
+
+def _item_columns() -> list[Column[Any]]:
+    """Return the columns that hold a signed item, by its target."""
+    return [
+        Column("target", LargeBinary(20), primary_key=True),
+        Column("public_key", LargeBinary(32), nullable=False),
+        Column("salt", LargeBinary(64), nullable=False),
+        Column("seq", Integer, nullable=False),
+        Column("v", LargeBinary(1000), nullable=False),
+        Column("sig", LargeBinary(64), nullable=False),
+    ]
+
+
+def item_row(target: bytes, item: SignedItem) -> dict[str, Any]:
+    """Return what those columns say of `item`."""
+    return {
+        "target": target,
+        "public_key": item.public_key,
+        "salt": item.salt,
+        "seq": item.seq,
+        "v": item.v,
+        "sig": item.sig,
+    }
+
 
 schema = Table("schema", metadata, Column("version", Integer, nullable=False))
 
@@ -26,12 +53,7 @@ known_peers = Table(
 metadata_cache = Table(
     "metadata_cache",
     metadata,
-    Column("target", LargeBinary(20), primary_key=True),
-    Column("public_key", LargeBinary(32), nullable=False),
-    Column("salt", LargeBinary(64), nullable=False),
-    Column("seq", Integer, nullable=False),
-    Column("v", LargeBinary(1000), nullable=False),
-    Column("sig", LargeBinary(64), nullable=False),
+    *_item_columns(),
     Column("fetched_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     Index("metadata_cache_expires", "expires_at"),
@@ -40,12 +62,7 @@ metadata_cache = Table(
 ledger = Table(
     "ledger",
     metadata,
-    Column("target", LargeBinary(20), primary_key=True),
-    Column("public_key", LargeBinary(32), nullable=False),
-    Column("salt", LargeBinary(64), nullable=False),
-    Column("seq", Integer, nullable=False),
-    Column("v", LargeBinary(1000), nullable=False),
-    Column("sig", LargeBinary(64), nullable=False),
+    *_item_columns(),
     Column("state", String, nullable=False),  # stored
     Column("copies", Integer, nullable=False),
     Column("next_due", Float, nullable=False),

@@ -36,38 +36,6 @@ if TYPE_CHECKING:
     from dhtmeta.values.keys import Identity
     from dhtmeta.values.record import NetworkInfo, NodeRecord, Protocol
 
-_ROOMS = {
-    "engine.connectability": ("Connectability", "Verdict"),
-    "engine.publish": ("Published",),
-    "engine.resolve": ("Answer", "Policy", "Source"),
-    "errors": (
-        "CallerError",
-        "ConfigError",
-        "Conflict",
-        "DeadlineExceeded",
-        "DhtmetaError",
-        "InvalidItem",
-        "InvalidKey",
-        "InvalidRecord",
-        "InvalidSalt",
-        "InvalidValue",
-        "KeyFileError",
-        "LocalError",
-        "NetworkUnreachable",
-        "NotFound",
-        "NotStored",
-        "PortError",
-        "RemoteError",
-        "StoreError",
-        "ValueTooLarge",
-    ),
-    "node": ("Node",),
-    "values.item": ("SignedItem",),
-    "values.keys": ("Identity",),
-    "values.record": ("NetworkInfo", "NodeRecord", "Protocol"),
-}
-_HOMES = {name: f"dhtmeta.{room}" for room, names in _ROOMS.items() for name in names}
-
 __all__ = [
     "Answer",
     "CallerError",
@@ -101,6 +69,19 @@ __all__ = [
     "ValueTooLarge",
     "Verdict",
 ]
+
+# whatever is not named here is an error
+_ROOMS = {
+    "engine.connectability": ("Connectability", "Verdict"),
+    "engine.publish": ("Published",),
+    "engine.resolve": ("Answer", "Policy", "Source"),
+    "node": ("Node",),
+    "values.item": ("SignedItem",),
+    "values.keys": ("Identity",),
+    "values.record": ("NetworkInfo", "NodeRecord", "Protocol"),
+}
+_HOMES = dict.fromkeys(__all__, "dhtmeta.errors")
+_HOMES |= {name: f"dhtmeta.{room}" for room, names in _ROOMS.items() for name in names}
 
 
 def __dir__() -> list[str]:

@@ -34,11 +34,15 @@ MAX_LOOKUPS: Final = 10_000  # lookups wanted at once before a query is refused:
 
 # carriers
 LOOKUP_DEADLINE: Final = 40.0  # s; libtorrent needs 15 s per layer of dead nodes, rarely two
-LOOKUP_GRACE: Final = 0.2  # s a lookup has after its deadline to say why it did not succeed
+JOIN_WITHIN: Final = 1.0  # s for which a running lookup is as good as a new one to `freshest`
+RELAY_WAIT: Final = 1.0  # s an answer waits at most for the record of the relay it names
 PUT_DEADLINE: Final = 60.0  # s; a put looks up first, then stores
+LOOKUP_LOST: Final = 90.0  # s after which libtorrent's alert must have been lost: 6 layers of 15 s
 LOOKUP_WINDOW: Final = 64  # lookups in flight; past about 100 libtorrent loses packets (FACTS)
 READY_DEADLINE: Final = 10.0  # s until the first node answered; a dead network is named by then
 CONTACT_INTERVAL: Final = 1.0  # s between pings to bootstrap nodes that have not answered
+RESOLVE_AFTER: Final = 3.0  # s until names of routers are tried as plain nodes, too
+RESOLVE_DEADLINE: Final = 5.0  # s a name may take to resolve
 POLL_INTERVAL: Final = 0.01  # s between looks at the routing table while joining
 LISTEN_DEADLINE: Final = 2.0  # s the operating system may take to bind a port
 COPIES: Final = 8  # nodes libtorrent stores on: k of BEP 5
@@ -60,6 +64,7 @@ WRITE_BEHIND_ROWS: Final = 1000  # rows a batch: 55,000 rows/s at this size (FAC
 WRITE_BEHIND_PENDING: Final = 100_000  # rows waiting while the disk fails; the oldest go first
 STORE_CLOSE_DEADLINE: Final = 0.5  # s a batch under way may still take when the store is closed
 BUSY_TIMEOUT: Final = 5.0  # s another process may hold the SQLite write lock
+WRITE_BEHIND_BUSY: Final = 0.2  # s the same for cache rows: two tries fit STORE_CLOSE_DEADLINE
 
 # swarm
 SWARM_CONTACTS: Final = 40  # nodes each node is told of: fills its table within 2 s (FACTS)

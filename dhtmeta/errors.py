@@ -21,9 +21,19 @@ DhtmetaError
 └── DeadlineExceeded    it took longer than it was allowed to
 """
 
+from typing import Any
+
 
 class DhtmetaError(Exception):
-    """Whatever dhtmeta raises on purpose."""
+    """Whatever dhtmeta raises on purpose. Every one of them can be pickled and copied."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without __init__: it may take other arguments than the message that `args` holds
+        return _restored, (type(self), *self.args), self.__dict__
+
+
+def _restored(kind: type[DhtmetaError], *args: object) -> DhtmetaError:
+    return kind.__new__(kind, *args)
 
 
 class CallerError(DhtmetaError, ValueError):

@@ -8,20 +8,28 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
 
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import LOOKUP_DEADLINE, PUT_DEADLINE
+from dhtmeta.const import LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
 from dhtmeta.dht.address import all_local, any_address, parse_address
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.dht.libtorrent import LibtorrentCarrier
-from dhtmeta.dht.saved import Saved, read_saved, saved_path, write_saved
+from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.connectability import Judge
 from dhtmeta.engine.publish import Published, Publisher
-from dhtmeta.engine.resolve import Answer, Policy, Resolver
-from dhtmeta.errors import DhtmetaError, InvalidRecord, NetworkUnreachable, PortError
+from dhtmeta.engine.resolve import Answer, Policy, Resolver, Source
+from dhtmeta.errors import (
+    CallerError,
+    DeadlineExceeded,
+    DhtmetaError,
+    InvalidKey,
+    NetworkUnreachable,
+    PortError,
+    RemoteError,
+)
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
 from dhtmeta.store.writer_lock import WriterLock
@@ -55,7 +63,7 @@ class Node:
     ) -> None:
         """Take paths, addresses ("HOST:PORT") and, for tests, a clock that gives Unix seconds."""
         self.settings = settings or config.load()
-        self.clock = clock or _steady_clock()
+        self.clock = clock or time.time
         self._keys = Path(keys) if keys is not None else self.settings.keys
         self._store_url = store or self.settings.store_url
         self._bootstrap = (
@@ -70,7 +78,7 @@ class Node:
         self._local = all_local([parse_address(one) for one in self._bootstrap])
         self._saved_path = saved_path(Path(state or config.data_home() / "dht"), self._bootstrap)
         self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
-        self._keeps_state = False
+        self._claim: IO[bytes] | None = None
         self._known_to_others = False
 
     @property
@@ -85,8 +93,8 @@ class Node:
             self._store = await Store.open(self._store_url, self.clock)
             opened.push_async_callback(self._store.close)
             if not self._offline:
-                await self._start_carrier()
                 opened.push_async_callback(self._stop_carrier)
+                await self._start_carrier()
             self._assemble()
             opened.push_async_callback(self._resolver.close)
             self._opened = opened.pop_all()
@@ -101,30 +109,36 @@ class Node:
         await self._opened.aclose()
 
     async def _start_carrier(self) -> None:
-        """Start where others know us, if that port is free; else as somebody new."""
-        saved = read_saved(self._saved_path)
+        """Start where others know us, if that is free and nobody else is us now."""
+        self._claim = claim(self._saved_path)
+        saved = read_saved(self._saved_path) if self._claim else Saved()
         if self._listen is None and saved.port:
-            known = any_address(self._local, saved.port)
             with contextlib.suppress(PortError):
-                await self._open_carrier(known, saved.state, serve=True)
-        if self._carrier is None:
-            state = saved.state if self._listen or not saved.port else b""
-            await self._open_carrier(self._listen, state, serve=self._serve)
+                known = any_address(self._local, saved.port)
+                return await self._open_carrier(known, saved.state, serve=True)
+            saved = Saved()
+        return await self._open_carrier(self._listen, saved.state, serve=self._serve)
 
     async def _open_carrier(self, listen: str | None, state: bytes, *, serve: bool) -> None:
         carrier = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=state)
         await carrier.start()
         self._carrier = carrier
         self._known_to_others = serve
-        self._keeps_state = bool(state) or not self._saved_path.exists()
 
     async def _stop_carrier(self) -> None:
-        assert self._carrier is not None
-        with contextlib.suppress(OSError):  # a slower next start, nothing worse
-            if self._keeps_state and await self._carrier.live_nodes():
-                known = self._carrier.session.endpoint[1] if self._known_to_others else 0
-                write_saved(self._saved_path, Saved(self._carrier.saved_state(), known))
-        await self._carrier.close()
+        carrier, self._carrier = self._carrier, None
+        if carrier is None:
+            return
+        try:
+            if self._claim is not None and await carrier.live_nodes():
+                port = carrier.session.endpoint[1] if self._known_to_others else 0
+                write_saved(self._saved_path, Saved(carrier.saved_state(), port))
+        except OSError as error:
+            log.warning("the next start will be slower: %s", error)
+        finally:
+            if self._claim is not None:
+                self._claim.close()
+            await carrier.close()
 
     def _assemble(self) -> None:
         cached, found = self.settings.metadata_cache, self.settings.peer_discovery
@@ -143,7 +157,9 @@ class Node:
 
     def _network(self) -> Carrier:
         if self._carrier is None:
-            raise NetworkUnreachable("this node was opened offline")
+            raise NetworkUnreachable(
+                "this node was opened offline" if self._offline else "this node is closed"
+            )
         return self._carrier
 
     @property
@@ -158,8 +174,10 @@ class Node:
 
     @property
     def counters(self) -> dict[str, int]:
-        """The cache's hits, misses, stale, evicted, expired and entries, and lookups started."""
-        return self._resolver.cache.counters | {"lookups": self._resolver.lookups}
+        """The cache's counters and entries, and how many lookups started and are running."""
+        resolver = self._resolver
+        lookups = {"lookups": resolver.lookups, "running": resolver.running}
+        return resolver.cache.counters | lookups
 
     async def publish(
         self,
@@ -189,44 +207,59 @@ class Node:
 
         Where the record leads over a relay whose key is known, that record is fetched, too.
         """
-        key = parse_public_key(public_key) if isinstance(public_key, str) else public_key
-        answer = await self._resolver.query(key, salt, Policy(policy), deadline)
-        if answer.source != "memory":
-            await self._note_peer(key, answer, Policy(policy), deadline)
+        key = _key(public_key)
+        answer = await self._resolver.query(key, salt, _policy(policy), deadline)
+        await self._renew_relay(answer)
         return answer
 
-    async def _note_peer(self, key: bytes, answer: Answer, policy: Policy, deadline: float) -> None:
-        try:
-            record = answer.record
-        except InvalidRecord:
-            return
-        if record is None or answer.item.salt:
-            return
-        self._store.keep_peer(key, record, "query", self.clock())
-        relay_id = record.network_info.connected_relay
-        relay = self._store.peers.get(bytes.fromhex(relay_id))
-        if relay is not None and relay != key and self._resolver.relay_of(record) is None:
-            with contextlib.suppress(DhtmetaError):  # the verdict will say that it is not known
-                await self._resolver.query(relay, b"", policy, deadline)
+    async def _renew_relay(self, answer: Answer) -> None:
+        """Look up the relay that the record names, if we know its key but not its record.
+
+        What came from memory does not wait for it; what is new waits a little.
+        """
+        relay_id = answer.missing_relay()
+        key = self._store.peers.get(relay_id) if relay_id and not self._offline else None
+        if key is not None:
+            waits = answer.source is not Source.MEMORY
+            await self._resolver.renew(key, RELAY_WAIT if waits else 0.0)
 
     async def watch(
-        self, public_key: bytes | str, *, salt: bytes = b"", interval: float
+        self,
+        public_key: bytes | str,
+        *,
+        salt: bytes = b"",
+        interval: float,
+        on_miss: Callable[[DhtmetaError], None] = lambda error: None,
     ) -> AsyncIterator[Answer]:
         """Yield the newest answer, then each one with a higher seq; looks every `interval` seconds.
 
-        A look that finds nothing or fails is passed over.
+        A look that finds nothing, or no network, goes to `on_miss`.
         """
+        key = _key(public_key)
         seen = -1
-        while True:
-            with contextlib.suppress(DhtmetaError):
-                answer = await self.query(public_key, salt=salt, policy=Policy.FRESHEST)
+        while self._carrier is not None:
+            try:
+                answer = await self.query(key, salt=salt, policy=Policy.FRESHEST)
+            except (RemoteError, NetworkUnreachable, DeadlineExceeded) as error:
+                on_miss(error)
+            else:
                 if answer.seq > seen:
                     seen = answer.seq
                     yield answer
             await asyncio.sleep(interval)
 
 
-def _steady_clock() -> Callable[[], float]:
-    """Return a clock of Unix seconds that does not jump when the system's clock is set."""
-    offset = time.time() - time.monotonic()
-    return lambda: time.monotonic() + offset
+def _key(public_key: bytes | str) -> bytes:
+    if isinstance(public_key, str):
+        return parse_public_key(public_key)
+    try:
+        return bytes(memoryview(public_key))
+    except TypeError:
+        raise InvalidKey(f"a public key is bytes or hex, not {public_key!r}") from None
+
+
+def _policy(policy: Policy | str) -> Policy:
+    try:
+        return Policy(policy)
+    except ValueError:
+        raise CallerError(f"{policy!r} is no policy; known: {', '.join(Policy)}") from None

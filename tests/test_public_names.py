@@ -1,8 +1,12 @@
 """`import dhtmeta` offers the public names, each when it is first used and none before."""
 
 import ast
+import copy
+import pickle
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +16,12 @@ import dhtmeta
 from dhtmeta import errors
 
 SOURCE = Path(dhtmeta.__file__).read_text(encoding="utf-8")
+
+
+def pickled(error: errors.DhtmetaError, protocol: int) -> errors.DhtmetaError:
+    """Pickle an error and read it back."""
+    other: errors.DhtmetaError = pickle.loads(pickle.dumps(error, protocol))
+    return other
 
 
 def named_for_type_checkers() -> dict[str, str]:
@@ -48,6 +58,30 @@ def test_every_error_is_public() -> None:
         if isinstance(one, type) and issubclass(one, errors.DhtmetaError)
     }
     assert tree <= set(dhtmeta.__all__)
+
+
+EACH_ERROR = [
+    errors.ValueTooLarge(1_234, 1_000, [("topic", 900)]),
+    errors.InvalidRecord("network_info.public_ip", "'x' is not an IP address"),
+    errors.NetworkUnreachable("nobody answered", ("127.0.0.1:1",)),
+    errors.Conflict("they disagree", 5, None),
+    errors.NotFound("no node holds it"),
+    errors.CallerError(),
+]
+
+
+@pytest.mark.parametrize("error", EACH_ERROR, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "copied",
+    [copy.copy, copy.deepcopy, *(partial(pickled, protocol=number) for number in range(6))],
+)
+def test_an_error_can_be_copied_and_pickled(
+    error: errors.DhtmetaError, copied: Callable[[errors.DhtmetaError], errors.DhtmetaError]
+) -> None:
+    error.add_note("while storing it")
+    other = copied(error)
+    assert type(other) is type(error)
+    assert (str(other), other.args, vars(other)) == (str(error), error.args, vars(error))
 
 
 def test_a_star_import_brings_exactly_the_public_names() -> None:

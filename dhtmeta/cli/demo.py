@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dhtmeta.cli.options import json_option, print_json, run, say
+from dhtmeta.cli.options import json_option, load_settings, print_json, run, say
 
 if TYPE_CHECKING:
     from dhtmeta.engine.publish import Published
@@ -80,7 +80,13 @@ def _node(swarm: "Swarm", directory: str, name: str) -> "Node":
     from dhtmeta.node import Node
 
     home = Path(directory) / name
-    return Node(keys=home, store=str(home / "store.db"), state=home, bootstrap=swarm.addresses[:3])
+    return Node(
+        keys=home,
+        store=str(home / "store.db"),
+        state=home,
+        bootstrap=swarm.addresses[:3],
+        settings=load_settings(),
+    )
 
 
 async def _main_job(publisher: "Node", reader: "Node") -> list[Row]:

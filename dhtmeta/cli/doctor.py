@@ -11,6 +11,7 @@ import click
 from dhtmeta.cli.options import (
     json_option,
     keys_option,
+    load_settings,
     make_node,
     network_options,
     print_json,
@@ -50,9 +51,7 @@ def doctor(as_json: bool, **options: Any) -> int:
 
 
 async def _examine(options: dict[str, Any]) -> list[Finding]:
-    from dhtmeta.config import load
-
-    settings = load(options["config"])
+    settings = load_settings(options["config"])
     keys = options["keys"] or settings.keys
     store = options["store"] or settings.store_url
     return [
@@ -84,9 +83,20 @@ def _clock() -> Finding:
 async def _keys(directory: Path) -> str:
     from dhtmeta.values.keys import PRIVATE_FILE, PUBLIC_FILE, open_identity
 
-    if not (directory / PRIVATE_FILE).exists() and not (directory / PUBLIC_FILE).exists():
+    if _nothing_at(directory / PRIVATE_FILE) and _nothing_at(directory / PUBLIC_FILE):
         return f"none in {directory} yet; they are made on first use"
     return f"{open_identity(directory).public_key.hex()} in {directory}"
+
+
+def _nothing_at(path: Path) -> bool:
+    """Whether we can see that nothing is there; why we cannot is for `open_identity` to say."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
 
 
 async def _store(url: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from typing import NoReturn
 
 import click
@@ -74,6 +75,12 @@ def exit_code(error: errors.DhtmetaError) -> int:
             return UNREACHABLE
         case _:
             return FAILED
+
+
+def shared_exit_code(several: Iterable[errors.DhtmetaError]) -> int:
+    """Return the exit code that all of `several` have; FAILED where they differ, 0 for none."""
+    codes = {exit_code(error) for error in several} or {0}
+    return codes.pop() if len(codes) == 1 else FAILED
 
 
 def _report_bug(error: Exception) -> None:

@@ -3,14 +3,18 @@
 import contextlib
 import functools
 import json
+import logging
+import math
+import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 if TYPE_CHECKING:
+    from dhtmeta.config import Settings
     from dhtmeta.node import Node
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -23,8 +27,46 @@ keys_option = click.option(
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory of the key files.  [default: $XDG_DATA_HOME/dhtmeta/keys]",
 )
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds in a range."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number; "nan" and "inf" are wrong use."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
+def timeout_option(default: float) -> Decorator:
+    """Return the option that says how long a command may take, in seconds."""
+    return click.option(
+        "--timeout",
+        type=Seconds(0, min_open=True),
+        default=default,
+        show_default=True,
+        help="Seconds.",
+    )
+
+
+def _salt_bytes(_context: click.Context, _option: click.Parameter, text: str) -> bytes:
+    """Return the very bytes that the shell gave us, UTF-8 or not, or raise InvalidSalt."""
+    from dhtmeta.values.item import check_salt
+
+    salt = os.fsencode(text)
+    check_salt(salt)
+    return salt
+
+
 salt_option = click.option(
-    "--salt", default="", help="Salt, at most 64 bytes: one key, many items."
+    "--salt",
+    default="",
+    callback=_salt_bytes,
+    help="Salt, at most 64 bytes: one key, many items.",
 )
 
 _NETWORK: tuple[Decorator, ...] = (
@@ -60,24 +102,32 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(_NETWORK), command)
 
 
+def load_settings(config: Path | None = None) -> "Settings":
+    """Read the settings, and show from now on what their [log] level lets through."""
+    from dhtmeta.config import load
+
+    settings = load(config)
+    logging.getLogger().setLevel(settings.log.level.upper())
+    return settings
+
+
 def make_node(
     *,
     bootstrap: tuple[str, ...],
     listen: str | None,
     store: str | None,
-    carrier: str | None,
+    carrier: Literal["libtorrent"] | None,
     config: Path | None,
     keys: Path | None = None,
     offline: bool = False,
     serve: bool = False,
 ) -> "Node":
     """Make a command's Node: without `serve` it takes part read-only (BEP 43)."""
-    from dhtmeta.config import load
     from dhtmeta.node import Node
 
-    settings = load(config)
+    settings = load_settings(config)
     if carrier is not None:
-        settings.dht.carrier = "libtorrent"
+        settings.dht.carrier = carrier
     return Node(
         keys=keys,
         store=store,

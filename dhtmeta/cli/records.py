@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dhtmeta.cli.options import (
+    Seconds,
     json_option,
     keys_option,
     make_node,
@@ -15,6 +16,7 @@ from dhtmeta.cli.options import (
     run,
     salt_option,
     say,
+    timeout_option,
     visible,
     waiting,
 )
@@ -37,18 +39,12 @@ json_file = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=P
 @salt_option
 @keys_option
 @network_options
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=PUT_DEADLINE,
-    show_default=True,
-    help="Seconds.",
-)
+@timeout_option(PUT_DEADLINE)
 @json_option
 def publish(
     record_file: Path | None,
     value_file: Path | None,
-    salt: str,
+    salt: bytes,
     timeout: float,
     as_json: bool,
     **network: Any,
@@ -56,7 +52,7 @@ def publish(
     """Sign a record with our key and store it on the DHT nodes closest to it."""
     if (record_file is None) == (value_file is None):
         raise click.UsageError("give one of --record FILE.json and --value FILE.json")
-    published = run(_publish(record_file, value_file, salt.encode(), timeout, network))
+    published = run(_publish(record_file, value_file, salt, timeout, network))
     if as_json:
         print_json(published_json(published))
     else:
@@ -67,11 +63,10 @@ def publish(
 async def _publish(
     record_file: Path | None, value_file: Path | None, salt: bytes, deadline: float, network: Any
 ) -> "Published":
-    from dhtmeta.values.item import check_salt, encode_value
+    from dhtmeta.values.item import encode_value
     from dhtmeta.values.plain import from_json
     from dhtmeta.values.record import NodeRecord
 
-    check_salt(salt)
     value = from_json(_read(record_file or value_file))
     record = value if record_file is None else NodeRecord.from_value(value)
     encode_value(value)  # too large is said before anything is opened
@@ -92,27 +87,22 @@ async def _publish(
 )
 @salt_option
 @network_options
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=LOOKUP_DEADLINE,
-    show_default=True,
-    help="Seconds.",
-)
+@timeout_option(LOOKUP_DEADLINE)
 @json_option
 def query(
     public_keys: tuple[str, ...],
     policy: str,
-    salt: str,
+    salt: bytes,
     timeout: float,
     as_json: bool,
     **network: Any,
 ) -> int:
     """Look up what a peer published, verify it, and say how it can be reached.
 
-    Of several keys, those not found are named on stderr, and the exit code is 3.
+    Of several keys, each that failed is named on stderr. The exit code is 0 if none did, what
+    all that failed have in common (3 not found, 5 no network), and 1 if they failed differently.
     """
-    return int(run(_query(public_keys, policy, salt.encode(), timeout, as_json, network)))
+    return int(run(_query(public_keys, policy, salt, timeout, as_json, network)))
 
 
 async def _query(
@@ -120,39 +110,38 @@ async def _query(
 ) -> int:
     import asyncio
 
-    from dhtmeta.errors import DhtmetaError
-    from dhtmeta.values.item import check_salt
     from dhtmeta.values.node_id import parse_public_key
 
-    check_salt(salt)
     keys = [parse_public_key(text) for text in texts]
     async with make_node(**network, offline=policy == "cache-only") as node:
         queries = (node.query(key, salt=salt, policy=policy, deadline=deadline) for key in keys)
         with waiting("looking it up …"):
             answers = await asyncio.gather(*queries, return_exceptions=True)
-        failures = [one for one in answers if isinstance(one, BaseException)]
-        if failures and (len(keys) == 1 or not isinstance(failures[0], DhtmetaError)):
-            raise failures[0]
-        for key, answer in zip(keys, answers, strict=True):
-            if isinstance(answer, BaseException):
-                say(f"dhtmeta: {key.hex()}: {answer}")
-            else:
-                _show(answer, as_json)
-    return max((_code(one) for one in failures), default=0)
+        return _show_all(dict(zip(keys, answers, strict=True)), as_json)
 
 
-def _code(error: BaseException) -> int:
-    from dhtmeta.cli.main import exit_code
+def _show_all(answers: "dict[bytes, Answer | BaseException]", as_json: bool) -> int:
+    """Show each answer, name each key that failed, and return the exit code for all of them."""
+    from dhtmeta.cli.main import shared_exit_code
     from dhtmeta.errors import DhtmetaError
 
-    return exit_code(error) if isinstance(error, DhtmetaError) else 1
+    failures = []
+    for key, answer in answers.items():
+        if not isinstance(answer, BaseException):
+            _show(answer, as_json)
+        elif len(answers) == 1 or not isinstance(answer, DhtmetaError):
+            raise answer
+        else:
+            say(f"dhtmeta: {key.hex()}: {answer}")
+            failures.append(answer)
+    return shared_exit_code(failures)
 
 
 @click.command(epilog="Example: dhtmeta watch 82f1…a4 --interval 60 --json")
 @click.argument("public_key", metavar="PUBLIC_KEY")
 @click.option(
     "--interval",
-    type=click.FloatRange(min=1),
+    type=Seconds(min=1),
     default=30.0,
     show_default=True,
     help="Seconds between looks.",
@@ -162,19 +151,17 @@ def _code(error: BaseException) -> int:
 @network_options
 @json_option
 def watch(
-    public_key: str, interval: float, count: int | None, salt: str, as_json: bool, **network: Any
+    public_key: str, interval: float, count: int | None, salt: bytes, as_json: bool, **network: Any
 ) -> None:
     """Print a peer's record now, and again whenever it publishes a newer one. Ctrl-C ends it."""
-    run(_watch(public_key, interval, count, salt.encode(), as_json, network))
+    run(_watch(public_key, interval, count, salt, as_json, network))
 
 
 async def _watch(
     text: str, interval: float, count: int | None, salt: bytes, as_json: bool, network: Any
 ) -> None:
-    from dhtmeta.values.item import check_salt
     from dhtmeta.values.node_id import parse_public_key
 
-    check_salt(salt)
     key = parse_public_key(text)
     async with make_node(**network) as node:
         await node.carrier.ready()

@@ -26,6 +26,21 @@ def parse_address(text: str, *, any_port: bool = False) -> Endpoint:
     return match["ipv6"] or match["host"], port
 
 
+def parse_listen(text: str) -> Endpoint:
+    """Split "IP:PORT" or "[IPv6]:PORT", port 0 being any free one; "localhost" is 127.0.0.1.
+
+    CallerError for anything else: another name could stand for a machine that is not this one.
+    """
+    host, port = parse_address(text, any_port=True)
+    if _is_localhost(host):
+        return "127.0.0.1", port
+    try:
+        ipaddress.ip_address(host)
+    except ValueError as error:
+        raise CallerError(f"{text!r}: an address to listen on is IP:PORT, not a name") from error
+    return host, port
+
+
 def format_address(endpoint: Endpoint) -> str:
     """Write an endpoint the way `parse_address` reads it."""
     host, port = endpoint
@@ -39,9 +54,13 @@ def _is_ipv6(host: str) -> bool:
         return False
 
 
+def _is_localhost(host: str) -> bool:
+    return host.lower().removesuffix(".") == "localhost"
+
+
 def is_local(host: str) -> bool:
     """Whether `host` is this machine by name or a loopback address."""
-    if host.lower().removesuffix(".") == "localhost":
+    if _is_localhost(host):
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

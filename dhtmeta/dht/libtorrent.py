@@ -16,9 +16,12 @@ import libtorrent as lt
 
 from dhtmeta._fast import ed25519
 from dhtmeta.const import (
+    JOIN_WITHIN,
+    LOOKUP_LOST,
     LOOKUP_WINDOW,
     MAX_LOOKUPS,
     MAX_PEERS,
+    NODE_ID_BYTES,
     PUBLIC_KEY_BYTES,
     READY_DEADLINE,
 )
@@ -26,6 +29,7 @@ from dhtmeta.dht.address import Endpoint
 from dhtmeta.dht.carrier import Contact, GetOutcome, PutOutcome
 from dhtmeta.dht.session import Session
 from dhtmeta.errors import (
+    CallerError,
     DeadlineExceeded,
     InvalidItem,
     InvalidKey,
@@ -47,9 +51,22 @@ Key = tuple[bytes, bytes]  # (public key, salt)
 
 
 class _Lookup:
-    """One running or waiting get, shared by all who asked for its key."""
+    """The lookup of one key, shared by all who ask; it lasts as long as libtorrent's own."""
 
-    __slots__ = ("best", "conflicts", "done", "key", "listeners", "refused", "target", "timer")
+    __slots__ = (
+        *(
+            "asked",
+            "best",
+            "conflicts",
+            "done",
+            "key",
+            "listeners",
+            "lost",
+            "pending",
+            "refused",
+            "target",
+        ),
+    )
 
     def __init__(self, key: Key, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
@@ -58,13 +75,10 @@ class _Lookup:
         self.best: SignedItem | None = None
         self.refused = 0
         self.conflicts = 0
-        self.done: asyncio.Future[bool | None] = loop.create_future()  # converged? None: closed
-        self.timer: asyncio.TimerHandle | None = None
-
-    def add(self, listener: Callable[[SignedItem], None]) -> None:
-        self.listeners.append(listener)
-        if self.best is not None:
-            listener(self.best)
+        self.asked = 0.0  # loop time of the newest get
+        self.pending = 0  # gets that libtorrent has not ended yet
+        self.lost: asyncio.TimerHandle | None = None
+        self.done: asyncio.Future[None] = loop.create_future()
 
     def offer(self, seq: int, value: Any, sig: bytes) -> None:
         """Verify what an alert handed over, and pass it on if it is better than what was held."""
@@ -84,22 +98,23 @@ class _Lookup:
             for listener in self.listeners:
                 listener(item)
 
-    def outcome(self, converged: bool) -> GetOutcome:
-        return GetOutcome(self.best, converged, self.refused, self.conflicts)
+    def outcome(self) -> GetOutcome:
+        return GetOutcome(self.best, self.done.done(), self.refused, self.conflicts)
 
 
 class _Put:
-    """One running put of the raw value `v` under (public key, salt)."""
+    """One put of the raw value `v` under (public key, salt)."""
 
-    __slots__ = ("done", "key", "v")
+    __slots__ = ("done", "key", "started", "v")
 
     def __init__(self, key: Key, v: bytes, loop: asyncio.AbstractEventLoop) -> None:
         self.key = key
         self.v = v
+        self.started = False  # once libtorrent has it, nobody can call it back
         self.done: asyncio.Future[PutOutcome] = loop.create_future()
 
     def offer(self, accepted: int, seq: int, sig: bytes) -> None:
-        """Take an alert's outcome, unless it is that of an earlier put that was given up."""
+        """Take the outcome that an alert brings, if its signature is of our value."""
         try:
             item = SignedItem.verified(ed25519.target(*self.key), *self.key, seq, self.v, sig)
         except InvalidItem:
@@ -131,9 +146,9 @@ class LibtorrentCarrier:
         self._puts: dict[Key, _Put] = {}
         self._writers: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._put_slots = asyncio.Semaphore(window)
-        self._peers: dict[bytes, set[Endpoint]] = {}
-        self._joined = False
-        self._joining = asyncio.Lock()
+        self._peers: dict[bytes, list[set[Endpoint]]] = {}
+        self._joining: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[PutOutcome]] = set()
         self._closed = False
         self.session.on(lt.dht_mutable_item_alert, self._on_item)
         self.session.on(lt.dht_put_alert, self._on_put)
@@ -144,13 +159,30 @@ class LibtorrentCarrier:
         await self.session.start()
 
     async def ready(self, deadline: float = READY_DEADLINE) -> None:
-        """Return once a node answered; NetworkUnreachable names those that did not."""
-        if self._joined:
-            return
-        async with self._joining:
-            if not self._joined:
-                await self.session.ready(deadline)
-                self._joined = True
+        """Return once a node answered; NetworkUnreachable names those that did not.
+
+        One joining goes on for all who wait, and beyond their deadlines: an offline start heals.
+        """
+        self._refuse_closed()
+        if self._joining is None:
+            self._joining = asyncio.create_task(self.session.join())
+        if not self._joining.done():
+            await asyncio.wait([self._joining], timeout=deadline)
+            self._refuse_closed()
+        if not self._joining.done():
+            raise self.session.unreachable(deadline)
+        self._joining.result()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise NetworkUnreachable("this node is closed")
+
+    async def _refuse_empty_table(self) -> None:
+        """Raise NetworkUnreachable if no node is left: libtorrent says "not found" then, too."""
+        self._refuse_closed()
+        if not await self.session.live_nodes():
+            self._joining = None
+            raise NetworkUnreachable("no DHT node answers any more")
 
     # gets
 
@@ -161,58 +193,69 @@ class LibtorrentCarrier:
         on_item: Callable[[SignedItem], None],
         deadline: float,
     ) -> GetOutcome:
-        """See `Carrier.get`. Later askers for a running key join its lookup and its deadline."""
+        """See `Carrier.get`. Who asks for a running key joins its lookup, with its own deadline."""
         _check_key(public_key)
         check_salt(salt)
         end = asyncio.get_running_loop().time() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
-        key = (public_key, salt)
-        lookup = self._lookups.get(key) or self._enqueue(key, end)
-        lookup.add(on_item)
-        converged = await asyncio.shield(lookup.done)
-        if converged is None:
-            raise NetworkUnreachable("this node was closed")
-        if lookup.best is None:
+        lookup = self._lookups.get((public_key, salt)) or self._enqueue((public_key, salt))
+        if lookup.pending and asyncio.get_running_loop().time() > lookup.asked + JOIN_WITHIN:
+            self._ask(lookup)  # what was put meanwhile may be where it has already passed
+        await self._listen(lookup, on_item, end)
+        if lookup.best is None and lookup.done.done():
             await self._refuse_empty_table()
-        return lookup.outcome(converged)
+        return lookup.outcome()
 
-    async def _refuse_empty_table(self) -> None:
-        """Raise NetworkUnreachable if no node is left: libtorrent says "not found" then, too."""
-        if not await self.session.live_nodes():
-            self._joined = False
-            raise NetworkUnreachable("no DHT node answers any more")
+    async def _listen(
+        self, lookup: _Lookup, on_item: Callable[[SignedItem], None], end: float
+    ) -> None:
+        """Pass what is found on to `on_item` until the lookup ends, or loop time `end` comes."""
+        lookup.listeners.append(on_item)
+        try:
+            if lookup.best is not None:
+                on_item(lookup.best)
+            left = max(0.0, end - asyncio.get_running_loop().time())
+            await asyncio.wait([lookup.done], timeout=left)
+        finally:
+            lookup.listeners.remove(on_item)
 
-    def _enqueue(self, key: Key, end: float) -> _Lookup:
-        """Start a lookup, or have it wait for a place in the window; it ends at loop time `end`."""
+    def _enqueue(self, key: Key) -> _Lookup:
         if len(self._lookups) >= MAX_LOOKUPS:
             raise DeadlineExceeded(f"{MAX_LOOKUPS} lookups are waiting already; ask again later")
-        loop = asyncio.get_running_loop()
-        lookup = self._lookups[key] = _Lookup(key, loop)
-        lookup.timer = loop.call_at(end, self._finish, lookup, False)
+        lookup = self._lookups[key] = _Lookup(key, asyncio.get_running_loop())
         self._waiting.append(lookup)
-        self._fill_window()
+        asyncio.get_running_loop().call_soon(self._fill_window)
         return lookup
 
     def _fill_window(self) -> None:
-        while self._waiting and self._running < self._window:
+        while self._waiting and self._running < self._window and not self._closed:
             lookup = self._waiting.popleft()
-            if not lookup.done.done():
+            if lookup.listeners:
                 self._running += 1
-                lookup.done.add_done_callback(self._free_slot)
-                self.session.handle.dht_get_mutable_item(*lookup.key)
+                self._ask(lookup)
+            else:
+                self._end(lookup)  # whoever asked has given up before its turn came
 
-    def _free_slot(self, _: object) -> None:
+    def _ask(self, lookup: _Lookup) -> None:
+        lookup.pending += 1
+        lookup.asked = asyncio.get_running_loop().time()
+        self.session.handle.dht_get_mutable_item(*lookup.key)
+        if lookup.lost is None:
+            loop = asyncio.get_running_loop()
+            lookup.lost = loop.call_later(LOOKUP_LOST, self._free_slot, lookup)
+
+    def _free_slot(self, lookup: _Lookup) -> None:
+        """End a lookup that libtorrent ended, or whose alert must have been lost."""
         self._running -= 1
-        if not self._closed:
-            self._fill_window()
+        self._end(lookup)
+        self._fill_window()
 
-    def _finish(self, lookup: _Lookup, converged: bool | None) -> None:
-        if self._lookups.get(lookup.key) is lookup:
-            del self._lookups[lookup.key]
-        if lookup.timer is not None:
-            lookup.timer.cancel()
+    def _end(self, lookup: _Lookup) -> None:
+        self._lookups.pop(lookup.key, None)
+        if lookup.lost is not None:
+            lookup.lost.cancel()
         if not lookup.done.done():
-            lookup.done.set_result(converged)
+            lookup.done.set_result(None)
 
     def _on_item(self, alert: Any) -> None:
         lookup = self._lookups.get((alert.key, alert.salt))
@@ -220,67 +263,111 @@ class LibtorrentCarrier:
             return
         lookup.offer(alert.seq, alert.item, alert.signature)
         if alert.authoritative:
-            self._finish(lookup, True)
+            lookup.pending -= 1
+            if lookup.pending == 0:
+                self._free_slot(lookup)
 
     # puts
 
     async def put(self, identity: Identity, v: bytes, salt: bytes, deadline: float) -> PutOutcome:
-        """See `Carrier.put`. Input is checked first: to libtorrent all bad input looks alike."""
+        """See `Carrier.put`. Input is checked first: to libtorrent all bad input looks alike.
+
+        What libtorrent has begun goes on after the deadline; the next put of that key waits.
+        """
         check_salt(salt)
         check_size(v)
         value = decode_value(v)
         if not isinstance(value, bytes):
             raise InvalidValue("the libtorrent carrier can only put byte strings")
-        key = (identity.public_key, salt)
-        writer = self._writers.setdefault(key, asyncio.Lock())
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
+        put = _Put((identity.public_key, salt), v, loop)
+        task = loop.create_task(self._put(identity, value, put))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget_task)
+        return await self._settled(task, put, end, deadline)
+
+    async def _settled(
+        self, task: "asyncio.Task[PutOutcome]", put: _Put, end: float, deadline: float
+    ) -> PutOutcome:
         try:
-            async with asyncio.timeout(deadline), writer, self._put_slots:
-                return await self._put(identity, value, key)
-        except TimeoutError as error:
+            left = max(0.0, end - asyncio.get_running_loop().time())
+            await asyncio.wait([task], timeout=left)
+        finally:
+            if not put.started:
+                task.cancel()
+        self._refuse_closed()
+        if not task.done():
             raise DeadlineExceeded(
                 f"the put did not finish within {deadline:g} s; it may have reached some nodes"
-            ) from error
+                if put.started
+                else f"other puts took all of {deadline:g} s; nothing was sent"
+            )
+        return task.result()
 
-    async def _put(self, identity: Identity, value: bytes, key: Key) -> PutOutcome:
-        put = self._puts[key] = _Put(key, encode_value(value), asyncio.get_running_loop())
-        try:
-            self.session.handle.dht_put_mutable_item(identity.expanded(), key[0], value, key[1])
-            outcome = await put.done
-        finally:
-            del self._puts[key]
+    def _forget_task(self, task: "asyncio.Task[PutOutcome]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever asked may have gone
+
+    async def _put(self, identity: Identity, value: bytes, put: _Put) -> PutOutcome:
+        async with self._writers.setdefault(put.key, asyncio.Lock()), self._put_slots:
+            put.started = True
+            self._puts[put.key] = put
+            try:
+                public_key, salt = put.key
+                secret = identity.expanded()
+                self.session.handle.dht_put_mutable_item(secret, public_key, value, salt)
+                async with asyncio.timeout(LOOKUP_LOST):
+                    outcome = await put.done
+            except TimeoutError as error:
+                raise DeadlineExceeded("libtorrent never said how the put ended") from error
+            finally:
+                del self._puts[put.key]
         if outcome.accepted == 0:
             await self._refuse_empty_table()
             raise NotStored("no node accepted the item")
         return outcome
 
     def _on_put(self, alert: Any) -> None:
-        put = self._puts.get((alert.public_key, alert.salt))
+        key = (alert.public_key, alert.salt)
+        put, lookup = self._puts.get(key), self._lookups.get(key)
         if put is not None:
             put.offer(alert.num_success, alert.seq, alert.signature)
+        if lookup is not None and lookup.pending:
+            self._ask(lookup)  # it may have passed the nodes before the put reached them
 
     # peers
 
     async def announce(self, info_hash: bytes, port: int) -> None:
         """See `Carrier.announce`."""
+        _check_info_hash(info_hash)
+        if not 1 <= port <= 65535:
+            raise CallerError(f"a port is 1 … 65535, got {port}")
         await self.ready()
         self.session.handle.dht_announce(lt.sha1_hash(info_hash), port, 0)
 
     async def get_peers(self, info_hash: bytes, wait: float) -> list[Endpoint]:
         """See `Carrier.get_peers`: one alert a node, and none that says it ended."""
+        _check_info_hash(info_hash)
         await self.ready()
-        found = self._peers.setdefault(info_hash, set())
+        found: set[Endpoint] = set()
+        askers = self._peers.setdefault(info_hash, [])
+        askers.append(found)
         self.session.handle.dht_get_peers(lt.sha1_hash(info_hash))
         try:
             await asyncio.sleep(wait)
         finally:
-            self._peers.pop(info_hash, None)
+            askers.remove(found)
+            if not askers:
+                self._peers.pop(info_hash, None)
         return sorted(found)
 
     def _on_peers(self, alert: Any) -> None:
-        found = self._peers.get(alert.info_hash.to_bytes())
-        if found is not None:
-            found.update(list(alert.peers())[: MAX_PEERS - len(found)])
+        peers = list(alert.peers())
+        for found in self._peers.get(alert.info_hash.to_bytes(), ()):
+            found.update(peers[: MAX_PEERS - len(found)])
 
     # the node
 
@@ -305,11 +392,18 @@ class LibtorrentCarrier:
         self._closed = True
         self._waiting.clear()
         for lookup in list(self._lookups.values()):
-            self._finish(lookup, None)
-        for put in self._puts.values():
-            if not put.done.done():
-                put.done.set_exception(NetworkUnreachable("this node was closed"))
+            self._end(lookup)
+        tasks: list[asyncio.Task[Any]] = [*self._tasks]
+        tasks += [self._joining] if self._joining else []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.session.close()
+
+
+def _check_info_hash(info_hash: bytes) -> None:
+    if len(info_hash) != NODE_ID_BYTES:
+        raise InvalidKey(f"an infohash is {NODE_ID_BYTES} bytes, got {len(info_hash)}")
 
 
 def _check_key(public_key: bytes) -> None:

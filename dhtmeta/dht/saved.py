@@ -5,11 +5,13 @@ port, they go on with a live node; else a dead one costs everybody's lookups 15 
 network on loopback only id and port are kept, since its nodes rarely outlive it.
 """
 
+import fcntl
 import hashlib
-import tempfile
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from dhtmeta._fast import bencode
 from dhtmeta.dht.address import all_local, parse_address
@@ -45,13 +47,33 @@ def read_saved(path: Path) -> Saved:
     return Saved(state, port)
 
 
+def claim(path: Path) -> IO[bytes] | None:
+    """Return a lock on this network's file, held until it is closed; None if somebody has it.
+
+    Two processes with one node id would be two nodes under one name.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.with_suffix(".lock").open("ab")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
+
+
 def write_saved(path: Path, saved: Saved) -> None:
     """Replace the file so that a crash leaves the old one or the new one; OSError if it cannot."""
     state = _without_nodes(saved.state) if path.name == "loopback.dht" else saved.state
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+    new = path.with_suffix(".new")  # only who has the claim writes
+    with new.open("wb") as file:
         file.write(bencode.encode({b"state": state, b"port": saved.port}))
-    Path(file.name).replace(path)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
 
 
 def _without_nodes(state: bytes) -> bytes:

@@ -6,6 +6,7 @@ handed over inside one `pop_alerts`, since one read after the next pop crashes t
 
 import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from dhtmeta.const import (
     CONTACT_INTERVAL,
     LISTEN_DEADLINE,
     POLL_INTERVAL,
+    RESOLVE_AFTER,
+    RESOLVE_DEADLINE,
     SOCKET_BUFFER_BYTES,
 )
 from dhtmeta.dht.address import (
@@ -29,6 +32,8 @@ from dhtmeta.dht.address import (
 )
 from dhtmeta.dht.carrier import Contact
 from dhtmeta.errors import NetworkUnreachable, PortError
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[Any], None]
 
@@ -121,17 +126,20 @@ class Session:
         self.on(lt.listen_succeeded_alert, lambda alert: _on_listening(listening, alert))
         self.on(lt.listen_failed_alert, lambda alert: _settle(listening, alert.error.message()))
         self.on(lt.dht_live_nodes_alert, self._on_live_nodes)
-        self._open(loop)
         try:
+            self._open(loop)
             async with asyncio.timeout(LISTEN_DEADLINE):
                 await listening
+            self._session.apply_settings({"enable_dht": True})
         except (PortError, TimeoutError) as error:
             await self.close()
             reason = str(error) or "no answer from the operating system"
             raise PortError(
                 f"cannot listen on {format_address(self.listen)}: {reason}; choose another --listen"
             ) from error
-        self._switch_on_dht()
+        except BaseException:  # cancelled, or out of file descriptors
+            await self.close()
+            raise
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Create the session with the DHT off, so that saved state is not lost (FACTS)."""
@@ -157,9 +165,6 @@ class Session:
         except (RuntimeError, ValueError):  # damaged: a slower start, nothing worse
             return lt.session_params()
 
-    def _switch_on_dht(self) -> None:
-        self._session.apply_settings({"enable_dht": True})
-
     def _on_alerts(self) -> None:
         assert self._reading is not None
         with contextlib.suppress(BlockingIOError):
@@ -167,29 +172,38 @@ class Session:
         for alert in self._session.pop_alerts():
             handler = self._handlers.get(type(alert))
             if handler is not None:
-                handler(alert)
+                self._handle(handler, alert)
 
-    async def ready(self, deadline: float) -> None:
-        """Return once a node answered; NetworkUnreachable names the bootstrap nodes otherwise.
+    def _handle(self, handler: Handler, alert: Any) -> None:
+        try:
+            handler(alert)
+        except Exception:  # a bug of ours in one must not cost the other alerts
+            log.exception("an alert could not be handled: %s", alert.what())
 
-        Pings every bootstrap node that is an address again each second: a datagram may be lost.
+    async def join(self) -> None:
+        """Return once a node answered, however long that takes.
+
+        Bootstrap nodes that are addresses are pinged again each second, since a datagram may be
+        lost; names, which libtorrent resolves only once, join them when that did not help.
         """
-        if await self.live_nodes():
-            return
-        contacts = await resolve(one for one in self.bootstrap if self.local or _is_ip(one[0]))
         loop = asyncio.get_running_loop()
-        end, next_ping = loop.time() + deadline, 0.0
-        while loop.time() < end:
-            if loop.time() >= next_ping:
-                next_ping = loop.time() + CONTACT_INTERVAL
-                for contact in contacts.values():
-                    self.handle.add_dht_node(contact)
-            if await self.live_nodes():
-                return
+        started, next_ping = loop.time(), 0.0
+        while not await self.live_nodes():
+            now = loop.time()
+            if now >= next_ping:
+                next_ping = now + CONTACT_INTERVAL
+                self.add_nodes(await self._contacts(names=now > started + RESOLVE_AFTER))
             await asyncio.sleep(POLL_INTERVAL)
-        raise self._unreachable(deadline)
 
-    def _unreachable(self, deadline: float) -> NetworkUnreachable:
+    async def _contacts(self, *, names: bool) -> list[Endpoint]:
+        wanted = [one for one in self.bootstrap if names or self.local or _is_ip(one[0])]
+        try:
+            return list((await asyncio.wait_for(resolve(wanted), RESOLVE_DEADLINE)).values())
+        except TimeoutError:
+            return []
+
+    def unreachable(self, deadline: float) -> NetworkUnreachable:
+        """Return the error that names the bootstrap nodes, none of which answered in time."""
         silent = tuple(format_address(one) for one in self.bootstrap)
         if not silent:
             return NetworkUnreachable(
@@ -255,20 +269,19 @@ class Session:
 
     async def close(self) -> None:
         """Stop within a second; closing twice is fine."""
-        if self._session is None:
-            return
-        session, self._session = self._session, None
-        loop = asyncio.get_running_loop()
-        assert self._reading is not None
-        assert self._writing is not None
-        loop.remove_reader(self._reading)
         for answer in self._live.values():
             answer.set_result([])
         self._live.clear()
-        session.pause()
+        if self._reading is not None:
+            asyncio.get_running_loop().remove_reader(self._reading)
+        session, self._session = self._session, None
+        if session is not None:
+            session.pause()
         del session  # libtorrent stops its network thread here: 2 ms with 200 lookups in flight
-        self._reading.close()
-        self._writing.close()
+        for end in (self._reading, self._writing):
+            if end is not None:
+                end.close()
+        self._reading = self._writing = None
 
 
 def _on_listening(listening: "asyncio.Future[None]", alert: Any) -> None:

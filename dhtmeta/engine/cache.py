@@ -4,6 +4,7 @@ Decides freshness (fresh, stale but usable, gone), which seqs are too old to bel
 and for how long "not found" is believed. No clock: `now` is passed in, in seconds.
 """
 
+import contextlib
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -38,26 +39,27 @@ class Cached:
     fetched_at: float
     from_store: bool
     written_at: float = 0.0  # s, when the store was last given it
-    _record: NodeRecord | InvalidRecord | bool | None = False  # False: not decoded yet
+    _record: NodeRecord | None = None
+    _broken: tuple[str, str] | None = None  # the field that is wrong, and why
+    _decoded: bool = False
 
     def record(self) -> NodeRecord | None:
         """Return the NodeRecord it holds, None for a plain value; may raise InvalidRecord."""
-        if self._record is False:
-            self._record = _decode(self.item)
-        if isinstance(self._record, InvalidRecord):
-            raise self._record
-        assert not isinstance(self._record, bool)
+        if not self._decoded:
+            self._decode()
+        if self._broken is not None:
+            raise InvalidRecord(*self._broken)
         return self._record
 
-
-def _decode(item: SignedItem) -> NodeRecord | InvalidRecord | None:
-    value = record_value(item.value)
-    if value is None:
-        return None
-    try:
-        return NodeRecord.from_value(value, item.public_key)
-    except InvalidRecord as error:
-        return error
+    def _decode(self) -> None:
+        self._decoded = True
+        value = record_value(self.item.value)
+        if value is None:
+            return
+        try:
+            self._record = NodeRecord.from_value(value, self.item.public_key)
+        except InvalidRecord as error:
+            self._broken = error.field, error.reason
 
 
 class RecordCache:
@@ -89,19 +91,19 @@ class RecordCache:
     def fresh(self, target: bytes, now: float) -> Cached | None:
         """Return what is held and fresh; counts a hit, a miss, or a stale one."""
         if self._store.items:
-            self._promote(target)
+            self._promote(target, now)
         return self._cache.get(target, now)
 
     def usable(self, target: bytes, now: float) -> Cached | None:
         """Return what is held and not gone, fresh or stale; counts nothing."""
         if self._store.items:
-            self._promote(target)
+            self._promote(target, now)
         return self._cache.get_stale(target, now)
 
-    def _promote(self, target: bytes) -> None:
+    def _promote(self, target: bytes, now: float) -> None:
         """Verify a row of the store when it is first asked for, and take it into memory."""
         row = self._store.items.pop(target, None)
-        if row is None or row.seq < self.floor(target):
+        if row is None or row.seq < self.floor(target) or row.fetched_at > now:
             return
         try:
             item = SignedItem.verified(target, *row[:5])
@@ -120,6 +122,8 @@ class RecordCache:
         if item.seq < self.floor(target):
             return None
         held = self.usable(target, now)
+        if held is not None and held.item.seq > item.seq:
+            return None
         if held is not None and held.item.seq == item.seq:
             if held.item.v != item.v:
                 log.warning("two values under seq %d of target %s", item.seq, target.hex())
@@ -139,6 +143,10 @@ class RecordCache:
             return
         cached.written_at = now
         self._store.keep_item(target, item, now, now + self._ttl + self._stale_for)
+        with contextlib.suppress(InvalidRecord):
+            record = None if item.salt else cached.record()
+            if record is not None:
+                self._store.keep_peer(item.public_key, record, "query", now)
 
     def floor(self, target: bytes) -> int:
         """Return the highest seq ever seen for `target`; what is below it is not believed."""

@@ -15,7 +15,7 @@ from dhtmeta._fast.bencode import Value
 from dhtmeta.const import PUT_DEADLINE, REPUBLISH_INTERVAL
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.engine.cache import RecordCache
-from dhtmeta.errors import Conflict
+from dhtmeta.errors import Conflict, DeadlineExceeded, StoreError
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.values.item import SignedItem, check_salt, encode_value
 from dhtmeta.values.keys import Identity
@@ -63,11 +63,22 @@ class Publisher:
         the ledger is above the network; NotStored, NetworkUnreachable, DeadlineExceeded.
         """
         check_salt(salt)
+        end = asyncio.get_running_loop().time() + deadline
         carrier = self._carrier()
         v = self.encode(identity, record, wrapped=carrier.strings_only)
         target = ed25519.target(identity.public_key, salt)
-        await self._refuse_to_fall(target, identity, salt, deadline)
-        outcome = await carrier.put(identity, v, salt, deadline)
+        published = await self._ledger.newest(target)
+        if published is not None:
+            await self._refuse_to_fall(published.item, deadline)
+        left = max(0.0, end - asyncio.get_running_loop().time())
+        outcome = await carrier.put(identity, v, salt, left)
+        if published is not None and outcome.item.seq <= published.item.seq:
+            raise Conflict(
+                f"the last copies went away in between: libtorrent stored seq {outcome.item.seq}, "
+                f"below seq {published.item.seq} of the ledger, so that readers will refuse it",
+                published.item.seq,
+                outcome.item.seq,
+            )
         await self._write_down(target, outcome.item, outcome.accepted)
         return Published(outcome.item, outcome.accepted)
 
@@ -77,51 +88,55 @@ class Publisher:
             record = record.completed(identity.public_key, int(self._clock())).to_value()
         return encode_value(wrap(record) if wrapped else record)
 
-    async def _refuse_to_fall(
-        self, target: bytes, identity: Identity, salt: bytes, deadline: float
-    ) -> None:
-        entry = await self._ledger.newest(target)
-        if entry is None:
-            return
-        on_network = await self._network_seq(identity.public_key, salt, entry.item.seq, deadline)
-        if on_network is None or on_network < entry.item.seq:
+    async def _refuse_to_fall(self, published: SignedItem, deadline: float) -> None:
+        """Raise Conflict if the network is below what we published before."""
+        on_network = await self._network_seq(published, deadline)
+        if on_network is None or on_network < published.seq:
             seen = "nothing" if on_network is None else f"seq {on_network}"
             raise Conflict(
-                f"the ledger says seq {entry.item.seq} was published, the network holds {seen}: "
+                f"the ledger says seq {published.seq} was published, the network holds {seen}: "
                 f"libtorrent would restart below it and readers would refuse that. If this is "
                 f"another network, use another --store; else try again when copies are found",
-                entry.item.seq,
+                published.seq,
                 on_network,
             )
-        if on_network > entry.item.seq:
+        if on_network > published.seq:
             log.warning(
                 "seq %d on the network is above the ledger's %d: someone else publishes with this "
                 "key, or the store is an old copy",
                 on_network,
-                entry.item.seq,
+                published.seq,
             )
 
-    async def _network_seq(
-        self, public_key: bytes, salt: bytes, wanted: int, deadline: float
-    ) -> int | None:
-        """Return the highest seq found, or at once one that is not below `wanted`."""
+    async def _network_seq(self, published: SignedItem, deadline: float) -> int | None:
+        """Return the highest seq found, or at once one that is not below `published`."""
         enough: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def on_item(item: SignedItem) -> None:
-            if item.seq >= wanted and not enough.done():
+            if item.seq >= published.seq and not enough.done():
                 enough.set_result(item.seq)
 
-        lookup = asyncio.ensure_future(self._carrier().get(public_key, salt, on_item, deadline))
+        key, salt = published.public_key, published.salt
+        lookup = asyncio.ensure_future(self._carrier().get(key, salt, on_item, deadline))
         both: list[asyncio.Future[Any]] = [enough, lookup]
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if enough.done():
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             lookup.cancel()
+        if enough.done():
             return enough.result()
-        item = (await lookup).item
-        return None if item is None else item.seq
+        outcome = lookup.result()
+        if not outcome.converged:
+            raise DeadlineExceeded(f"the look before the put took more than {deadline:g} s")
+        return None if outcome.item is None else outcome.item.seq
 
     async def _write_down(self, target: bytes, item: SignedItem, accepted: int) -> None:
         now = self._clock()
         self._cache.forget(target)
         self._cache.raise_floor(target, item.seq, now)
-        await self._ledger.confirm(item, accepted, now + self._interval, now)
+        try:
+            await self._ledger.confirm(item, accepted, now + self._interval, now)
+        except StoreError as error:
+            raise StoreError(
+                f"seq {item.seq} is on {accepted} nodes, but could not be noted: {error}"
+            ) from error

@@ -7,11 +7,17 @@ from enum import StrEnum
 
 from dhtmeta._fast import ed25519
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import LOOKUP_DEADLINE, LOOKUP_GRACE, PUBLIC_KEY_BYTES
+from dhtmeta.const import JOIN_WITHIN, LOOKUP_DEADLINE, PUBLIC_KEY_BYTES, READY_DEADLINE
 from dhtmeta.dht.carrier import Carrier, GetOutcome
 from dhtmeta.engine.cache import Cached, RecordCache
 from dhtmeta.engine.connectability import Connectability, Judge
-from dhtmeta.errors import DeadlineExceeded, DhtmetaError, InvalidKey, InvalidRecord, NotFound
+from dhtmeta.errors import (
+    DeadlineExceeded,
+    InvalidKey,
+    InvalidRecord,
+    NetworkUnreachable,
+    NotFound,
+)
 from dhtmeta.values.item import SignedItem, check_salt
 from dhtmeta.values.record import NodeRecord
 from dhtmeta.values.wrapping import unwrap
@@ -67,6 +73,17 @@ class Answer:
         """What v says, whether it travelled wrapped in a byte string or not."""
         return unwrap(self._cached.item.value)
 
+    def missing_relay(self) -> bytes | None:
+        """Return the peer id of the relay that the record names, if its record is not held."""
+        try:
+            record = self._cached.record()
+        except InvalidRecord:
+            return None
+        if record is None or not record.network_info.connected_relay:
+            return None
+        known = self._resolver.relay_of(record)
+        return None if known else bytes.fromhex(record.network_info.connected_relay)
+
     @property
     def connectability(self) -> Connectability | None:
         """How to connect to the peer, judged now; None for a plain value."""
@@ -116,7 +133,7 @@ class Resolver:
 
     def _from_cache(self, cached: Cached, now: float) -> Answer:
         source = Source.STORE if cached.from_store else Source.MEMORY
-        return Answer(cached, self, source, now - cached.fetched_at)
+        return Answer(cached, self, source, max(0.0, now - cached.fetched_at))
 
     def _stale(
         self, target: bytes, public_key: bytes, salt: bytes, policy: Policy, now: float
@@ -131,28 +148,49 @@ class Resolver:
                 raise NotFound("it is not in the cache, and the policy is cache-only")
             return None
         if policy is Policy.CACHE_FIRST:
-            self._flight(target, public_key, salt, LOOKUP_DEADLINE)
+            self._flight(target, public_key, salt)
         return self._from_cache(stale, now)
 
     async def _look_up(
         self, target: bytes, public_key: bytes, salt: bytes, policy: Policy, deadline: float
     ) -> Answer:
+        """Start or join the lookup; each who waits for it has a deadline of his own."""
         check_salt(salt)
-        flight = self._flight(target, public_key, salt, deadline)
-        wanted = flight.done if policy is Policy.FRESHEST else flight.first
-        await asyncio.wait([wanted], timeout=deadline + LOOKUP_GRACE)
-        if not wanted.done():
+        loop = asyncio.get_running_loop()
+        end = loop.time() + deadline
+        await self._carrier().ready(min(deadline, READY_DEADLINE))
+        flight = self._flight(target, public_key, salt, fresh=policy is Policy.FRESHEST)
+        if policy is not Policy.FRESHEST:
+            await asyncio.wait([flight.first], timeout=end - loop.time())
+            cached = flight.first.result() if flight.first.done() else None
+            if cached is not None and cached.item.seq >= self.cache.floor(target):
+                return self._answer(cached, flight)
+        await asyncio.wait([flight.done], timeout=max(0.0, end - loop.time()))
+        if not flight.done.done():
             raise DeadlineExceeded(f"no answer within {deadline:g} s; the lookup goes on")
-        cached = wanted.result()
-        return Answer(cached, self, flight.source, max(0.0, self._clock() - cached.fetched_at))
+        return self._answer(flight.done.result(), flight)
 
-    def _flight(self, target: bytes, public_key: bytes, salt: bytes, deadline: float) -> "_Flight":
-        """Return the running lookup of `target`, or start it."""
+    def _answer(self, cached: Cached, flight: "_Flight") -> Answer:
+        age = max(0.0, self._clock() - cached.fetched_at)
+        if cached is flight.before:
+            return self._from_cache(cached, self._clock())
+        return Answer(cached, self, Source.DHT, age)
+
+    def _flight(
+        self, target: bytes, public_key: bytes, salt: bytes, *, fresh: bool = False
+    ) -> "_Flight":
+        """Return the running lookup of `target`, or start one; `fresh` joins no old one."""
         flight = self._flights.get(target)
-        if flight is None:
+        now = asyncio.get_running_loop().time()
+        if flight is None or (fresh and now > flight.started + JOIN_WITHIN):
             self.lookups += 1
-            flight = self._flights[target] = _Flight(self, target, public_key, salt, deadline)
+            flight = self._flights[target] = _Flight(self, target, public_key, salt)
         return flight
+
+    async def renew(self, public_key: bytes, wait: float) -> None:
+        """Look a key up behind what is going on, and wait `wait` seconds at most for its record."""
+        flight = self._flight(ed25519.target(public_key), public_key, b"")
+        await asyncio.wait([flight.first], timeout=wait)
 
     def judge(self, cached: Cached) -> Connectability | None:
         """Judge what is cached, with the relay's record if that is cached, too."""
@@ -175,6 +213,11 @@ class Resolver:
         except InvalidRecord:
             return None
 
+    @property
+    def running(self) -> int:
+        """How many lookups are under way."""
+        return len(self._flights)
+
     async def close(self) -> None:
         """Give up what is in flight."""
         tasks = [flight.task for flight in self._flights.values()]
@@ -184,64 +227,56 @@ class Resolver:
 
 
 class _Flight:
-    """One lookup: `first` is done with the first believable item, `done` when it converged."""
+    """One lookup: `first` ends with the first believable item, `done` when it converged.
 
-    def __init__(
-        self, resolver: Resolver, target: bytes, public_key: bytes, salt: bytes, deadline: float
-    ) -> None:
+    `first` gives None, and `done` raises why, where there is nothing to give.
+    """
+
+    def __init__(self, resolver: Resolver, target: bytes, public_key: bytes, salt: bytes) -> None:
         loop = asyncio.get_running_loop()
-        self.first: asyncio.Future[Cached] = loop.create_future()
+        self.first: asyncio.Future[Cached | None] = loop.create_future()
         self.done: asyncio.Future[Cached] = loop.create_future()
-        self.source = Source.DHT
+        self.started = loop.time()
+        self.before = resolver.cache.usable(target, resolver._clock())  # what was held already
         self._resolver = resolver
         self._target = target
-        self._best: Cached | None = None
-        self.task = loop.create_task(self._run(public_key, salt, deadline))
+        self.task = loop.create_task(self._run(public_key, salt))
 
-    async def _run(self, public_key: bytes, salt: bytes, deadline: float) -> None:
+    async def _run(self, public_key: bytes, salt: bytes) -> None:
         try:
             carrier = self._resolver._carrier()
-            outcome = await carrier.get(public_key, salt, self._on_item, deadline)
-            best = self._best or self._nothing(outcome, deadline)
-        except DhtmetaError as error:
-            self._fail(error)
+            outcome = await carrier.get(public_key, salt, self._on_item, LOOKUP_DEADLINE)
+            self.done.set_result(self._best(outcome))
         except asyncio.CancelledError:
-            self._fail(NotFound("the lookup was given up: this node was closed"))
-        else:
-            for future in (self.first, self.done):
-                if not future.done():
-                    future.set_result(best)
+            self.done.set_exception(NetworkUnreachable("this node was closed"))
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
+            self.done.set_exception(error)
         finally:
-            del self._resolver._flights[self._target]
+            if self._resolver._flights.get(self._target) is self:
+                del self._resolver._flights[self._target]
+            if not self.first.done():
+                self.first.set_result(None)
+            if not self.done.cancelled():
+                self.done.exception()  # nobody has to be waiting
 
     def _on_item(self, item: SignedItem) -> None:
         cached = self._resolver.cache.learn(self._target, item, self._resolver._clock())
-        if cached is None:
-            return
-        self._best = cached
-        if not self.first.done():
+        if cached is not None and not self.first.done():
             self.first.set_result(cached)
 
-    def _nothing(self, outcome: GetOutcome, deadline: float) -> Cached:
-        """Decide what a lookup that brought nothing believable means."""
+    def _best(self, outcome: GetOutcome) -> Cached:
+        """Return what a lookup leaves us with, or raise what it means that this is nothing."""
         cache, now = self._resolver.cache, self._resolver._clock()
-        held = cache.usable(self._target, now)
-        if outcome.item is not None and held is not None:
-            self.source = Source.STORE if held.from_store else Source.MEMORY
-            return held  # the network only has older ones
         if not outcome.converged:
-            raise DeadlineExceeded(f"no verified answer within {deadline:g} s")
-        if outcome.item is not None:
+            raise DeadlineExceeded(f"the lookup did not converge within {LOOKUP_DEADLINE:g} s")
+        if outcome.item is None:
+            cache.note_missing(self._target, now)
+            refused = f" ({outcome.refused} answers did not verify)" if outcome.refused else ""
+            raise NotFound(f"no node holds it{refused}")
+        held = cache.learn(self._target, outcome.item, now) or cache.usable(self._target, now)
+        if held is None:
             raise NotFound(
                 f"only seq {outcome.item.seq} is on the DHT, older than seq "
                 f"{cache.floor(self._target)}, which was seen before"
             )
-        cache.note_missing(self._target, now)
-        refused = f" ({outcome.refused} answers did not verify)" if outcome.refused else ""
-        raise NotFound(f"no node holds it{refused}")
-
-    def _fail(self, error: DhtmetaError) -> None:
-        for future in (self.first, self.done):
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # nobody has to be waiting
+        return held

@@ -5,16 +5,19 @@ Only the ledger commits on the answer path (ledger.py); whatever a crash may cos
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import aiosqlite
 from cachetools import LRUCache
-from sqlalchemy import Table, bindparam, delete, event, func, select
+from sqlalchemy import Table, bindparam, delete, event, func, or_, select
 from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from dhtmeta.const import (
@@ -22,9 +25,12 @@ from dhtmeta.const import (
     CACHE_ENTRIES,
     CLEANUP_INTERVAL,
     KNOWN_PEERS,
+    MAX_AHEAD,
+    POLL_INTERVAL,
     SEQ_FLOOR_KEPT,
     SEQ_FLOORS,
     STORE_CLOSE_DEADLINE,
+    WRITE_BEHIND_BUSY,
     WRITE_BEHIND_INTERVAL,
     WRITE_BEHIND_PENDING,
     WRITE_BEHIND_ROWS,
@@ -36,7 +42,10 @@ from dhtmeta.values.record import NodeRecord
 
 log = logging.getLogger(__name__)
 
-MEMORY = "sqlite+aiosqlite://"  # a store that ends with the process
+DRIVER = "sqlite+aiosqlite"
+MEMORY = f"{DRIVER}://"  # a store that ends with the process
+
+Rows = dict[tuple[Table, Any], dict[str, Any] | None]  # by table and key; None: delete the row
 
 
 class StoredItem(NamedTuple):
@@ -61,10 +70,11 @@ class Store:
         self.floors: dict[bytes, int] = {}  # by target
         self.peers: LRUCache[bytes, bytes] = LRUCache(KNOWN_PEERS)  # peer id -> public key
         self.failure: str | None = None  # why the last write failed, None once one worked
-        self._rows: dict[tuple[Table, Any], dict[str, Any] | None] = {}  # None: delete the row
+        self._rows: Rows = {}
         self._writer: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._closing = False
+        self._closing = False  # the writer shall write what waits, and end
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str, clock: Callable[[], float]) -> Self:
@@ -88,6 +98,7 @@ class Store:
 
     async def _prepare(self) -> None:
         async with self.begin() as connection:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")  # of two first starts one waits
             await connection.run_sync(tables.metadata.create_all)
             version = (await connection.execute(select(func.max(tables.schema.c.version)))).scalar()
             if version is None:
@@ -100,11 +111,15 @@ class Store:
                     f"one reads up to {tables.SCHEMA_VERSION}): upgrade, or use another --store"
                 )
 
-    async def clean_up(self) -> None:
-        """Delete what expired, and of what has a cap the oldest beyond it."""
+    async def clean_up(self, busy: float = BUSY_TIMEOUT) -> None:
+        """Delete what expired or is from the future, and of what has a cap the oldest beyond it.
+
+        `busy` is how many seconds another process may hold the store.
+        """
         now, cache, floor = self._clock(), tables.metadata_cache.c, tables.seq_floor.c
-        async with self.begin() as connection:
-            await connection.execute(delete(tables.metadata_cache).where(cache.expires_at <= now))
+        wrong = or_(cache.expires_at <= now, cache.fetched_at > now + MAX_AHEAD)
+        async with self.begin(busy) as connection:
+            await connection.execute(delete(tables.metadata_cache).where(wrong))
             await connection.execute(
                 delete(tables.seq_floor).where(floor.seen_at <= now - SEQ_FLOOR_KEPT)
             )
@@ -113,7 +128,7 @@ class Store:
             await connection.execute(_beyond(tables.known_peers, seen, KNOWN_PEERS))
 
     async def _load(self) -> None:
-        cache, floor, peer = tables.metadata_cache.c, tables.seq_floor.c, tables.known_peers.c
+        cache, peer = tables.metadata_cache.c, tables.known_peers.c
         async with self.begin() as connection:
             items = select(
                 cache.target,
@@ -126,22 +141,34 @@ class Store:
             )
             newest = items.order_by(cache.fetched_at.desc()).limit(CACHE_ENTRIES)
             self.items = {row[0]: StoredItem(*row[1:]) for row in await connection.execute(newest)}
-            floors = (
-                select(floor.target, floor.seq).order_by(floor.seen_at.desc()).limit(SEQ_FLOORS)
-            )
-            latest = (await connection.execute(floors)).all()
-            self.floors = {row[0]: row[1] for row in reversed(latest)}  # the oldest first
+            await self._load_floors(connection)
             peers = select(peer.peer_id, peer.public_key).order_by(peer.last_seen)
             for row in await connection.execute(peers):
                 self.peers[bytes.fromhex(row[0])] = row[1]
 
+    async def _load_floors(self, connection: AsyncConnection) -> None:
+        """Load what was seen, and last, to be kept longest, the ledger's: no crash lowers those."""
+        floor, own = tables.seq_floor.c, tables.ledger.c
+        seen = select(floor.target, floor.seq).order_by(floor.seen_at.desc()).limit(SEQ_FLOORS)
+        latest = (await connection.execute(seen)).all()
+        self.floors = {row[0]: row[1] for row in reversed(latest)}  # the oldest first
+        published = select(own.target, own.seq).order_by(own.last_ok)
+        for target, seq in await connection.execute(published):
+            self.floors[target] = max(seq, self.floors.pop(target, seq))
+
     @contextlib.asynccontextmanager
-    async def begin(self) -> AsyncIterator[AsyncConnection]:
-        """Run one transaction; StoreError, with what to do, if the disk does not take it."""
+    async def begin(self, busy: float = BUSY_TIMEOUT) -> AsyncIterator[AsyncConnection]:
+        """Run one transaction; StoreError, with what to do, if the disk does not take it.
+
+        Another process may hold the store for `busy` seconds before that is an error.
+        """
+        if self._closed:
+            raise StoreError(f"the store {self.url} is closed")
         try:
             async with self.engine.begin() as connection:
+                await connection.exec_driver_sql(f"PRAGMA busy_timeout = {round(busy * 1000)}")
                 yield connection
-        except DBAPIError as error:
+        except SQLAlchemyError as error:
             raise _explained(self.url, error) from error
 
     # written behind
@@ -191,30 +218,45 @@ class Store:
                 async with asyncio.timeout(WRITE_BEHIND_INTERVAL):
                     await self._wake.wait()
             self._wake.clear()
-            with contextlib.suppress(StoreError):  # kept in `failure`, and tried again
+            try:
                 await self.flush()
                 if self._clock() >= cleaned + CLEANUP_INTERVAL:
                     cleaned = self._clock()
-                    await self.clean_up()
+                    await self.clean_up(WRITE_BEHIND_BUSY)
+            except StoreError:
+                pass  # kept in `failure`, and tried again
+            except Exception:
+                log.exception("unexpected, while the store %s was tended", self.url)
+        with contextlib.suppress(StoreError):
+            await self.flush()  # what came during the round above
 
     async def flush(self) -> None:
-        """Write what waits, in batches; on StoreError it keeps waiting."""
-        while self._rows:
-            batch = dict(list(self._rows.items())[:WRITE_BEHIND_ROWS])
+        """Write what waits, in batches; on StoreError it keeps waiting.
+
+        A batch that fails otherwise is logged and dropped: it would hold up all others for good.
+        """
+        while self._rows and not self._closed:
+            batch = dict(itertools.islice(self._rows.items(), WRITE_BEHIND_ROWS))
             try:
                 await self._write(batch)
+                self.failure = None
             except StoreError as error:
                 if self.failure is None:
                     log.warning("%s", error)
                 self.failure = str(error)
                 raise
-            self.failure = None
-            for key, row in batch.items():
-                if self._rows.get(key) is row:
-                    del self._rows[key]
+            except Exception:
+                log.exception("%d rows that %s cannot take are lost", len(batch), self.url)
+            self._settle(batch)
 
-    async def _write(self, batch: dict[tuple[Table, Any], dict[str, Any] | None]) -> None:
-        async with self.begin() as connection:
+    def _settle(self, batch: Rows) -> None:
+        """Let go of a batch, but for rows that were replaced or pushed out meanwhile."""
+        for key, row in batch.items():
+            if key in self._rows and self._rows[key] is row:
+                del self._rows[key]
+
+    async def _write(self, batch: Rows) -> None:
+        async with self.begin(WRITE_BEHIND_BUSY) as connection:
             for table in {table for table, _ in batch}:
                 (key,) = table.primary_key.columns
                 gone = [{"gone": k} for (t, k), row in batch.items() if t is table and row is None]
@@ -225,48 +267,66 @@ class Store:
                     await connection.execute(_upsert(table), rows)
 
     async def close(self) -> None:
-        """Write what waits and close; what cannot be written is logged and lost (it is cache)."""
+        """Write what waits and close; what cannot be written in time is logged and lost (cache).
+
+        Takes at most STORE_CLOSE_DEADLINE and WRITE_BEHIND_BUSY, whoever holds the store.
+        """
         self._closing = True
         self._wake.set()
+        ending = asyncio.create_task(self._end())
+        await asyncio.wait({ending}, timeout=STORE_CLOSE_DEADLINE)
+        self._closed = True  # no further batch begins; one under way is not cut off
+        await asyncio.wait({ending}, timeout=WRITE_BEHIND_BUSY)
+        if self._rows:
+            log.warning("%d rows of cache were not written to %s", len(self._rows), self.url)
+            self._rows.clear()
+
+    async def _end(self) -> None:
         if self._writer is not None:
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(self._writer, STORE_CLOSE_DEADLINE)
-        with contextlib.suppress(StoreError):
-            await self.flush()
+            await self._writer
+        self._closed = True
         await self.engine.dispose()
 
 
 def _beyond(table: Table, age: Any, cap: int) -> Any:
-    """Delete all rows but the `cap` with the highest `age`."""
-    oldest_kept = select(age).order_by(age.desc()).offset(cap).limit(1).scalar_subquery()
-    return delete(table).where(age <= oldest_kept)
+    """Delete all rows but the `cap` with the highest `age`; of equal ones as many as need be."""
+    (key,) = table.primary_key.columns
+    excess = select(func.max(func.count() - cap, 0)).select_from(table).scalar_subquery()
+    return delete(table).where(key.in_(select(key).order_by(age).limit(excess)))
 
 
 def _upsert(table: Table) -> Any:
-    """Insert or replace a row; first_seen stays what it was."""
+    """Insert or replace a row; first_seen stays what it was, and a higher seq stays whole.
+
+    Another process on the same store may have written that.
+    """
     (key,) = table.primary_key.columns
     statement = insert(table)
     kept = {key.name, "first_seen"}
     changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in kept}
-    return statement.on_conflict_do_update(index_elements=[key], set_=changed)
+    newer = statement.excluded.seq >= table.c.seq if "seq" in table.c else None
+    return statement.on_conflict_do_update(index_elements=[key], set_=changed, where=newer)
 
 
 def _engine(url: str) -> AsyncEngine:
-    if "://" not in url:
-        url = f"sqlite+aiosqlite:///{Path(url).expanduser().absolute()}"
+    parsed = _parsed(url)
+    if parsed.database:
+        _make_directory(Path(parsed.database))
+    engine = create_async_engine(parsed, connect_args={"timeout": BUSY_TIMEOUT})
+    event.listen(engine.sync_engine, "connect", _configure)
+    return engine
+
+
+def _parsed(url: str) -> URL:
+    if "://" not in url:  # a path, in which "?" and "%" mean nothing
+        return URL.create(DRIVER, database=str(Path(url).expanduser().absolute()))
     try:
         parsed = make_url(url)
     except ArgumentError as error:
         raise CallerError(f"{url!r} is no store: give a path or an SQLAlchemy URL") from error
-    if parsed.drivername not in ("sqlite", "sqlite+aiosqlite"):
+    if parsed.drivername not in ("sqlite", DRIVER):
         raise CallerError(f"a store of kind {parsed.drivername!r} is not supported yet; use sqlite")
-    if parsed.database:
-        _make_directory(Path(parsed.database))
-    engine = create_async_engine(
-        parsed.set(drivername="sqlite+aiosqlite"), connect_args={"timeout": BUSY_TIMEOUT}
-    )
-    event.listen(engine.sync_engine, "connect", _configure)
-    return engine
+    return parsed.set(drivername=DRIVER)
 
 
 def _make_directory(path: Path) -> None:
@@ -277,10 +337,23 @@ def _make_directory(path: Path) -> None:
 
 
 def _configure(connection: Any, _: object) -> None:
+    connection.run_async(_use_wal)
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=FULL")  # a ledger commit is on disk when it returns
     cursor.close()
+
+
+async def _use_wal(connection: aiosqlite.Connection) -> None:
+    """Wait for other first starts, too: for this one lock SQLite does not wait by itself."""
+    now = asyncio.get_running_loop().time
+    end = now() + BUSY_TIMEOUT
+    while True:
+        try:
+            return await (await connection.execute("PRAGMA journal_mode=WAL")).close()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or now() >= end:
+                raise
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 def _explained(url: str, error: SQLAlchemyError) -> StoreError:

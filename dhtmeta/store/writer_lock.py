@@ -21,40 +21,43 @@ class WriterLock:
         self._path = path
         self._file: IO[bytes] | None = None
         self._holders = 0
-        self._opening = asyncio.Lock()
 
     @contextlib.asynccontextmanager
     async def held(self, deadline: float) -> AsyncIterator[None]:
         """Hold the lock; DeadlineExceeded if another process has it for `deadline` seconds."""
-        async with self._opening:
-            if self._file is None:
-                self._file = await self._locked(deadline)
-            self._holders += 1
+        await self._wait(deadline)
+        self._holders += 1
         try:
             yield
         finally:
             self._holders -= 1
-            if not self._holders:
+            if not self._holders and self._file is not None:
                 self._file.close()
                 self._file = None
 
-    async def _locked(self, deadline: float) -> IO[bytes]:
-        end = asyncio.get_running_loop().time() + deadline
+    async def _wait(self, deadline: float) -> None:
+        """Wait until this object has the lock, whichever of its waiters got it."""
+        now = asyncio.get_running_loop().time
+        end = now() + deadline
+        while not self._has_it():
+            if now() >= end:
+                raise DeadlineExceeded(f"another process publishes with {self._path} all the time")
+            await asyncio.sleep(POLL_INTERVAL)
+
+    def _has_it(self) -> bool:
+        if self._file is None:
+            self._file = self._locked()
+        return self._file is not None
+
+    def _locked(self) -> IO[bytes] | None:
+        """Open the file and lock it; None while somebody else has it."""
         try:
             file = self._path.open("rb")
         except OSError as error:
             raise KeyFileError(f"cannot read {self._path}: {error.strerror}") from error
-        while not _try_lock(file):
-            if asyncio.get_running_loop().time() >= end:
-                file.close()
-                raise DeadlineExceeded(f"another process publishes with {self._path} all the time")
-            await asyncio.sleep(POLL_INTERVAL)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return None
         return file
-
-
-def _try_lock(file: IO[bytes]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -1,7 +1,8 @@
 """What an identity is and how its key files are kept: the only place that sees a private key.
 
 Files (DESIGN, "Keys"): `ed25519_private.key`, the 32-byte seed, mode 0600, never overwritten;
-`ed25519_public.key`, 32 bytes. A seed that others could read is refused.
+`ed25519_public.key`, 32 bytes. A seed that others could read is refused. Each file appears whole
+or not at all, the private one first; a process killed on the way leaves at most a `.….new`.
 """
 
 import hashlib
@@ -74,16 +75,23 @@ class Identity:
 def open_identity(directory: Path) -> Identity:
     """Read the identity kept in `directory`, or make one there on first use.
 
-    Raises KeyFileError where the files are missing in part, damaged, or open to others.
+    Of first starts at the same time one makes it and all get it. Raises KeyFileError where the
+    private file is missing beside a public one, or a file is damaged or open to others.
     """
+    had_public = _exists(directory / PUBLIC_FILE)  # asked first, since it is written last
     if _exists(directory / PRIVATE_FILE):
         return read_identity(directory)
-    if _exists(directory / PUBLIC_FILE):
+    if had_public:
         raise KeyFileError(
             f"{directory} holds {PUBLIC_FILE} but no {PRIVATE_FILE}: put the private key back, "
             f"or use another --keys directory"
         )
-    return create_identity(directory)
+    try:
+        return create_identity(directory)
+    except KeyFileError:
+        if not _exists(directory / PRIVATE_FILE):
+            raise
+        return read_identity(directory)  # another start was faster
 
 
 def create_identity(directory: Path, identity: Identity | None = None) -> Identity:
@@ -97,22 +105,25 @@ def create_identity(directory: Path, identity: Identity | None = None) -> Identi
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(private, identity._secret[:SEED_BYTES], 0o600)
-        _create(public, identity.public_key, 0o644)
     except FileExistsError as error:
-        raise KeyFileError(f"{error.filename} is already there; it is never overwritten") from error
+        there = error.filename2 or error.filename
+        raise KeyFileError(f"{there} is already there; it is never overwritten") from error
     except (OSError, ValueError) as error:
         raise KeyFileError(f"cannot keep keys in {str(directory)!r}: {_reason(error)}") from error
-    return identity
+    return read_identity(directory)
 
 
 def read_identity(directory: Path) -> Identity:
-    """Read the identity kept in `directory`; KeyFileError where anything is wrong with it."""
+    """Read the identity kept in `directory`; KeyFileError where anything is wrong with it.
+
+    A public file that is missing is written.
+    """
     private, public = directory / PRIVATE_FILE, directory / PUBLIC_FILE
     _refuse_open_to_others(private)
     identity = Identity(_read(private, SEED_BYTES))
     if not _exists(public):
-        _write_again(public, identity.public_key)
-    elif _read(public, len(identity.public_key)) != identity.public_key:
+        _write_public(public, identity.public_key)
+    if _read(public, len(identity.public_key)) != identity.public_key:
         raise KeyFileError(f"{public} is not the public key of {private}: one of them was replaced")
     return identity
 
@@ -129,11 +140,12 @@ def _reason(error: OSError | ValueError) -> str:
     return str(error.strerror) if isinstance(error, OSError) else str(error)
 
 
-def _write_again(public: Path, content: bytes) -> None:
+def _write_public(path: Path, content: bytes) -> None:
     try:
-        _create(public, content, 0o644)
+        _create(path, content, 0o644)
     except OSError as error:
-        raise KeyFileError(f"cannot write the missing {public}: {error.strerror}") from error
+        if not _exists(path):  # nor did another process just write it
+            raise KeyFileError(f"cannot write the missing {path}: {error.strerror}") from error
 
 
 def _refuse_open_to_others(path: Path) -> None:
@@ -160,12 +172,23 @@ def _read(path: Path, size: int) -> bytes:
 
 
 def _create(path: Path, content: bytes, mode: int) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    """Let the whole file appear at once, on disk; FileExistsError if something is there."""
+    unnamed = path.with_name(f".{secrets.token_hex(8)}.new")
+    handle = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        path.unlink()  # a full disk must not leave half a key behind
-        raise
+        os.link(unnamed, path)
+    finally:
+        unnamed.unlink()
+    _sync(path.parent)
+
+
+def _sync(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

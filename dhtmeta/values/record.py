@@ -1,7 +1,9 @@
 """What a NodeRecord says and which values its fields may take, and both ways to bencode it.
 
 Field names are those that remote.network nodes publish. Absent means default, defaults are not
-written, and keys we do not know survive a read and a write in `extra`.
+written, and keys we do not know survive a read and a write in `extra`. All who
+ask for a peer share one record: no field can be assigned to, and nobody changes its lists and
+dicts; `msgspec.structs.replace` makes a copy with other fields.
 """
 
 import ipaddress
@@ -27,7 +29,7 @@ _HEX_ID = "40 hex digits in lower case"
 Plain = dict[str, Any]  # text where the bytes are UTF-8, else bytes; ints, lists, dicts
 
 
-class Protocol(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Protocol(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """One service a peer offers: its name, port and whatever it says of itself."""
 
     name: str = ""
@@ -36,7 +38,7 @@ class Protocol(msgspec.Struct, omit_defaults=True, kw_only=True):
     extra: Plain = field(default_factory=dict)
 
 
-class NetworkInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
+class NetworkInfo(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """How a peer can be reached; "" and None mean that it does not say.
 
     Prices are per GB times 10^6, reputation is 0 … 10,000, endpoints are "ip:port".
@@ -74,7 +76,7 @@ class NetworkInfo(msgspec.Struct, omit_defaults=True, kw_only=True):
         _check("connected_relay", self.connected_relay, _hex_id, f"a peer id: {_HEX_ID}")
 
 
-class NodeRecord(msgspec.Struct, omit_defaults=True, kw_only=True):
+class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """What a node publishes about itself; `timestamp` in Unix seconds, ids in hex."""
 
     peer_id: str = ""

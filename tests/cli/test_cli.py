@@ -1,10 +1,13 @@
 """The command line as a shell sees it: real processes, a real swarm, exit codes and messages."""
 
 import asyncio
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +16,17 @@ from typing import Any
 import pytest
 
 from dhtmeta._fast.bencode import Value
+from dhtmeta.cli.main import shared_exit_code
+from dhtmeta.errors import (
+    DeadlineExceeded,
+    DhtmetaError,
+    NetworkUnreachable,
+    NotFound,
+    StoreError,
+)
 from dhtmeta.node import Node
 from dhtmeta.testing.swarm import Swarm
-from dhtmeta.values.keys import PRIVATE_FILE, Identity, create_identity
+from dhtmeta.values.keys import PRIVATE_FILE, PUBLIC_FILE, Identity, create_identity
 from dhtmeta.values.plain import from_builtins
 from tests.conftest import make_node
 
@@ -37,19 +48,19 @@ class Ran:
         return json.loads(line)
 
 
-async def dhtmeta(*words: str | Path, stdin: bytes = b"") -> Ran:
+async def dhtmeta(*words: str | bytes | Path, stdin: bytes = b"") -> Ran:
     """Run the command with these words, in a home of its own."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "dhtmeta",
-        *map(str, words),
-        stdin=asyncio.subprocess.PIPE,
+        *words,
+        stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(60):
-        out, err = await process.communicate(stdin)
+        out, err = await process.communicate(stdin or None)
     assert process.returncode is not None
     ran = Ran(process.returncode, out.decode(), err.decode())
     assert "Traceback" not in ran.err
@@ -121,6 +132,14 @@ async def test_values_and_salts_and_stdin(net: list[str], tmp_path: Path) -> Non
     assert "no node holds it" in missing.err
 
 
+async def test_a_salt_is_the_bytes_that_the_shell_gives(net: list[str]) -> None:
+    salt: tuple[str | bytes, ...] = ("--salt", b"\xff" * 64)
+    published = await dhtmeta("publish", "--value", "-", *salt, *net, "--json", stdin=b'"x"')
+    assert published.json["salt"] == {"hex": "ff" * 64}
+    found = await dhtmeta("query", published.json["public_key"], *salt, *net, "--json")
+    assert found.json["salt"] == {"hex": "ff" * 64}
+
+
 async def test_publishing_again_and_again_never_waits_for_our_own_ghost(
     net: list[str], tmp_path: Path, record: Path
 ) -> None:
@@ -160,6 +179,37 @@ async def test_several_keys_at_once(net: list[str], tmp_path: Path, record: Path
     assert ran.code == 3
     assert ran.json["public_key"] == published.json["public_key"]
     assert missing in ran.err
+
+
+async def test_the_exit_code_for_several_keys_is_what_their_failures_have_in_common(
+    net: list[str], record: Path
+) -> None:
+    held = (await dhtmeta("publish", "--record", record, *net, "--json")).json["public_key"]
+    missing = [Identity.generate().public_key.hex() for _ in range(2)]
+    nobody = ("--bootstrap", silent_address(), "--timeout", "0.5", "--json")
+    assert (await dhtmeta("query", held, *net)).code == 0
+    assert (await dhtmeta("query", *missing, *net)).code == 3
+    unreachable = await dhtmeta("query", *missing, *nobody)
+    assert (unreachable.code, unreachable.out) == (5, "")
+    assert all(key in unreachable.err for key in missing)
+    cached_and_unreachable = await dhtmeta("query", held, *missing, *nobody)
+    assert cached_and_unreachable.code == 5
+    assert cached_and_unreachable.json["public_key"] == held
+
+
+@pytest.mark.parametrize(
+    ("several", "code"),
+    [
+        ([], 0),
+        ([NotFound("a"), NotFound("b")], 3),
+        ([NetworkUnreachable("a"), NetworkUnreachable("b")], 5),
+        ([DeadlineExceeded("a"), StoreError("b")], 1),
+        ([DeadlineExceeded("a"), NotFound("b")], 1),
+        ([NotFound("a"), NetworkUnreachable("b")], 1),
+    ],
+)
+def test_failures_that_differ_share_exit_code_1(several: list[DhtmetaError], code: int) -> None:
+    assert shared_exit_code(several) == code
 
 
 async def test_cache_only_opens_no_socket_and_finds_nothing_new(net: list[str]) -> None:
@@ -251,6 +301,24 @@ async def test_doctor_finds_what_is_well_and_what_is_not(net: list[str], tmp_pat
     assert f"not the bootstrap nodes {silent[1]}" in ill.out
 
 
+async def test_doctor_says_why_keys_cannot_be_looked_for(net: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    config = tmp_path / "config.toml"
+    config.write_text(f'[identity]\nkeys = "{tmp_path / "file"}"\n')
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / PUBLIC_FILE).write_bytes(b"k" * 32)
+    ill: list[tuple[tuple[str | Path, ...], str]] = [
+        (("--keys", tmp_path / ("k" * 300)), "File name too long"),
+        (("--keys", tmp_path / "half"), f"but no {PRIVATE_FILE}"),
+        (("--config", config), "it is not a directory"),
+    ]
+    for words, message in ill:
+        ran = await dhtmeta("doctor", *words, *net, "--json")
+        keys = json.loads(ran.out.splitlines()[1])
+        assert (ran.code, keys["check"], keys["ok"]) == (1, "keys", False)
+        assert message in keys["detail"]
+
+
 def silent_address() -> str:
     """Return a loopback address that was free a moment ago: nobody answers there."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
@@ -306,11 +374,19 @@ async def test_bad_json_is_wrong_use_and_says_why(net: list[str], text: str, mes
 
 
 async def test_bad_words_are_wrong_use_and_say_why(net: list[str], record: Path) -> None:
-    bad: list[tuple[tuple[str | Path, ...], str]] = [
+    watch = ("watch", "ab" * 32)
+    bad: list[tuple[tuple[str | bytes | Path, ...], str]] = [
         (("query", "abc", *net), "64 hex digits"),
         (("query", "zz" * 32, *net), "64 hex digits"),
         (("query", "ab" * 32, "--salt", "s" * 65, *net), "at most 64 bytes"),
         (("publish", "--record", record, "--salt", "s" * 65, *net), "at most 64 bytes"),
+        (("query", "ab" * 32, "--salt", b"\xff" * 65, *net), "at most 64 bytes"),
+        ((*watch, "--salt", "é" * 33, *net), "at most 64 bytes"),
+        (("query", "ab" * 32, "--timeout", "nan", *net), "nan is no number of seconds"),
+        (("query", "ab" * 32, "--timeout", "0", *net), "x>0"),
+        (("publish", "--record", record, "--timeout", "inf", *net), "inf is no number of seconds"),
+        ((*watch, "--interval", "nan", *net), "nan is no number of seconds"),
+        ((*watch, "--interval", "inf", *net), "inf is no number of seconds"),
         (("publish", *net), "--record FILE.json"),
         (("publish", "--record", record, "--value", record, *net), "--record FILE.json"),
         (("publish", "--record", "missing.json", *net), "does not exist"),
@@ -383,6 +459,31 @@ async def test_the_environment_and_a_config_file_say_where_things_are(
     wrong = await dhtmeta("query", "ab" * 32, "--config", config, *net)
     assert wrong.code == 2
     assert "did you mean 'bootstrap_nodes'?" in wrong.err
+
+
+async def test_the_log_level_decides_what_is_told(
+    net: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, config = tmp_path / "store.db", tmp_path / "config.toml"
+    config.write_text('[log]\nlevel = "error"\n')
+    published = await dhtmeta("publish", "--value", "-", "--json", *net, stdin=b'"x"')
+    key = published.json["public_key"]
+    assert (await dhtmeta("query", key, "--store", store, *net)).code == 0
+
+    async def told(*words: str | Path) -> bool:
+        """Whether a query says that the store holds an item whose signature does not hold."""
+        with contextlib.closing(sqlite3.connect(store)) as database, database:
+            database.execute("UPDATE metadata_cache SET sig = zeroblob(64)")
+        damaged = Path(shutil.copy(store, tmp_path / "damaged.db"))  # the query drops the item
+        query = ("query", key, "--policy", "cache-only", "--store", damaged, *words)
+        return "dropped a damaged row" in (await dhtmeta(*query)).err
+
+    assert await told()
+    assert not await told("--config", config)
+    monkeypatch.setenv("DHTMETA_LOG__LEVEL", "warning")
+    assert await told("--config", config)
+    monkeypatch.setenv("DHTMETA_LOG__LEVEL", "error")
+    assert not await told()
 
 
 async def test_completion_is_offered() -> None:

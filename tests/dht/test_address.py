@@ -12,6 +12,7 @@ from dhtmeta.dht.address import (
     format_address,
     is_local,
     parse_address,
+    parse_listen,
     resolve,
 )
 from dhtmeta.errors import CallerError
@@ -98,6 +99,27 @@ def test_port_0_is_any_port_where_that_is_allowed() -> None:
         assert parse_address(text, any_port=True) == ("host", 0)
         with pytest.raises(CallerError, match="a port is 1 … 65535"):
             parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("0.0.0.0:0", ("0.0.0.0", 0)),
+        ("127.0.0.1:30609", ("127.0.0.1", 30609)),
+        ("[::]:0", ("::", 0)),
+        ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+        ("localhost:0", ("127.0.0.1", 0)),
+        ("LocalHost.:5", ("127.0.0.1", 5)),
+    ],
+)
+def test_an_address_to_listen_on_is_an_ip(text: str, endpoint: Endpoint) -> None:
+    assert parse_listen(text) == endpoint
+
+
+@pytest.mark.parametrize("host", ["example.org", "host", "1.2.3", "1.2.3.256", "localhost.example"])
+def test_nobody_can_listen_on_a_name(host: str) -> None:
+    with pytest.raises(CallerError, match=f"'{host}:0': an address to listen on is IP:PORT"):
+        parse_listen(f"{host}:0")
 
 
 @given(st.text(max_size=20) | st.text("[]:0123456789abcdef.%", max_size=20))

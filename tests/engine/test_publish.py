@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import fcntl
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from dhtmeta.errors import (
     ValueTooLarge,
 )
 from dhtmeta.node import Node
+from dhtmeta.testing.liar import Liar
 from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.keys import PRIVATE_FILE, Identity
 from dhtmeta.values.record import NetworkInfo, NodeRecord
@@ -183,3 +185,76 @@ async def test_waiting_for_another_writer_ends_at_the_deadline(
             with pytest.raises(DeadlineExceeded, match="another process publishes"):
                 await node.publish(b"y", deadline=0.1)
         assert (await node.publish(b"y")).item.seq == 2
+
+
+@contextlib.asynccontextmanager
+async def dead_node_near(node: Node, target: bytes) -> AsyncIterator[Liar]:
+    """Put a node that stays silent next to `target` into the routing table of `node`."""
+    async with Liar(target, {}) as dead:
+        await node.carrier.ready()
+        async with asyncio.timeout(10):
+            while dead.endpoint not in {one.endpoint for one in await node.carrier.live_nodes()}:
+                node.carrier.add_nodes([dead.endpoint])
+                await asyncio.sleep(0.01)
+        dead.silent = True
+        yield dead
+
+
+async def test_a_put_that_was_given_up_does_not_overlap_the_next(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    identity = Identity.generate()
+    async with make_node(own_swarm, tmp_path / "w") as node:
+        async with dead_node_near(node, identity.peer_id) as dead:
+            with pytest.raises(DeadlineExceeded, match="may have reached some nodes"):
+                await node.publish(b"first", identity=identity, deadline=0.3)
+            dead.silent = False  # only the first put waits, for an answer that never comes
+            second = await node.publish(b"second", identity=identity)
+        async with make_node(own_swarm, tmp_path / "r") as reader:
+            answer = await reader.query(identity.public_key)
+    assert (second.item.seq, answer.seq, answer.value) == (2, 2, b"second")
+
+
+async def test_a_put_that_never_began_sends_nothing(own_swarm: Swarm, tmp_path: Path) -> None:
+    identity = Identity.generate()
+    async with (
+        make_node(own_swarm, tmp_path) as node,
+        dead_node_near(node, identity.peer_id) as dead,
+    ):
+        slow = asyncio.create_task(node.publish(b"first", identity=identity))
+        await asyncio.sleep(0)
+        with pytest.raises(DeadlineExceeded, match="nothing was sent"):
+            await node.publish(b"second", identity=identity, deadline=0.3)
+        dead.silent = False
+        assert (await slow).item.seq == 1
+        assert (await node.publish(b"third", identity=identity)).item.seq == 2
+
+
+async def test_a_lookup_under_way_sees_what_we_publish_meanwhile(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    identity = Identity.generate()
+    async with (
+        make_node(own_swarm, tmp_path) as node,
+        dead_node_near(node, identity.peer_id) as dead,
+    ):
+        publishing = asyncio.create_task(node.publish(b"one", identity=identity))
+        await asyncio.sleep(0.5)  # the lookup has to begin before the put ends, and end later
+        under_way = asyncio.create_task(node.query(identity.public_key, policy="freshest"))
+        await publishing
+        dead.silent = False
+        assert not under_way.done()
+        assert (await under_way).value == b"one"
+
+
+async def test_a_look_that_did_not_converge_is_no_conflict(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    async with Swarm(8) as first, make_node(first, tmp_path) as node:
+        await node.publish(b"one")
+    async with (
+        make_node(own_swarm, tmp_path) as node,
+        dead_node_near(node, node.identity.peer_id),
+    ):
+        with pytest.raises(DeadlineExceeded, match="the look before the put"):
+            await node.publish(b"two", deadline=0.5)

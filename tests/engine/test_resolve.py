@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dhtmeta._fast import bencode
-from dhtmeta.const import CACHE_STALE_FOR, CACHE_TTL, NEGATIVE_TTL
+from dhtmeta.const import CACHE_STALE_FOR, CACHE_TTL, JOIN_WITHIN, NEGATIVE_TTL
 from dhtmeta.engine.resolve import Answer, Policy, Source
 from dhtmeta.errors import (
     DeadlineExceeded,
@@ -183,6 +183,8 @@ async def test_a_slow_key_delays_no_other_and_ends_at_its_deadline(
 async def test_bad_arguments_are_named(reader: Node) -> None:
     with pytest.raises(InvalidKey, match="64 hex digits"):
         await reader.query("abc")
+    with pytest.raises(InvalidKey, match="bytes or hex, not 5"):
+        await reader.query(5)  # type: ignore[arg-type]
     with pytest.raises(InvalidKey, match="32 bytes, got 3"):
         await reader.query(b"abc")
     with pytest.raises(InvalidSalt, match="65"):
@@ -250,3 +252,111 @@ async def test_the_record_of_a_known_relay_is_fetched_for_the_verdict(
         answer = await node.query(peer.public_key)
         assert answer.connectability is not None
         assert answer.connectability.connectable
+
+
+async def test_each_who_waits_has_a_deadline_of_his_own(own_swarm: Swarm, tmp_path: Path) -> None:
+    identity = Identity.generate()
+    async with make_node(own_swarm, tmp_path) as node, Liar(identity.peer_id, {}) as dead:
+        await _known(node, dead)
+        dead.silent = True
+        patient = asyncio.create_task(node.query(identity.public_key))
+        hasty = [node.query(identity.public_key, deadline=0.3) for _ in range(5)]
+        async with asyncio.timeout(3):
+            outcomes = await asyncio.gather(*hasty, return_exceptions=True)
+        assert {type(one) for one in outcomes} == {DeadlineExceeded}
+        with pytest.raises(NotFound):  # after libtorrent's 15 s
+            await patient
+
+
+async def test_freshest_does_not_pass_off_what_did_not_converge(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    identity = Identity.generate()
+    async with make_node(own_swarm, tmp_path) as node, Liar(identity.peer_id, {}) as dead:
+        await node.publish(b"here", identity=identity)
+        await _known(node, dead)
+        dead.silent = True
+        assert (await node.query(identity.public_key)).value == b"here"
+        with pytest.raises(DeadlineExceeded):
+            await node.query(identity.public_key, policy="freshest", deadline=0.3)
+
+
+async def test_a_dead_network_costs_all_who_wait_one_deadline(tmp_path: Path, swarm: Swarm) -> None:
+    async with make_node(swarm, tmp_path, bootstrap=["127.0.0.1:9"]) as node:
+        keys = [Identity.generate().public_key for _ in range(6)]
+        async with asyncio.timeout(2):
+            outcomes = await asyncio.gather(
+                *(node.query(key, deadline=0.5) for key in keys), return_exceptions=True
+            )
+    assert {type(one) for one in outcomes} == {NetworkUnreachable}
+
+
+async def test_a_relay_is_looked_at_again_while_its_peer_is_polled(
+    own_swarm: Swarm, tmp_path: Path, clock: Clock
+) -> None:
+    relay, peer = Identity.generate(), Identity.generate()
+    over = NetworkInfo(
+        node_type="private",
+        using_relay=True,
+        connected_relay=relay.peer_id.hex(),
+        relay_session_id="s",
+        relay_address="127.0.0.1:5",
+    )
+    info = NetworkInfo(node_type="public", public_ip="127.0.0.1", public_port=5, is_relay=True)
+    async with (
+        make_node(own_swarm, tmp_path / "w", clock=clock) as author,
+        make_node(own_swarm, tmp_path / "r", clock=clock) as node,
+    ):
+        await author.publish(NodeRecord(network_info=info), identity=relay)
+        await author.publish(NodeRecord(network_info=over), identity=peer)
+        await node.query(relay.public_key)
+        for _ in range(12):
+            clock.now += 200
+            await node.query(peer.public_key)
+            await _caught_up(node)
+            answer = await node.query(peer.public_key)
+            assert answer.connectability is not None
+            assert answer.connectability.verdict == "via-relay"
+
+
+async def _caught_up(node: Node) -> None:
+    """Wait until no lookup runs behind the answers any more."""
+    async with asyncio.timeout(10):
+        while node.counters["running"]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_closed_node_says_so(own_swarm: Swarm, tmp_path: Path) -> None:
+    async with make_node(own_swarm, tmp_path) as node:
+        key = Identity.generate().public_key
+        async with Liar(node.identity.peer_id, {}) as dead:
+            await _known(node, dead)
+            dead.silent = True
+            waiting = asyncio.create_task(node.query(node.identity.public_key))
+            await asyncio.sleep(0.05)
+    with pytest.raises(NetworkUnreachable, match="closed"):
+        await waiting
+    with pytest.raises(NetworkUnreachable, match="closed"):
+        await node.query(key)
+    assert [answer async for answer in node.watch(key, interval=1)] == []
+
+
+async def test_freshest_sees_what_was_put_after_an_old_lookup_began(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    identity = Identity.generate()
+    async with (
+        make_node(own_swarm, tmp_path / "w") as author,
+        make_node(own_swarm, tmp_path / "r") as node,
+        Liar(identity.peer_id, {}) as dead,
+    ):
+        await author.publish(b"one", identity=identity)
+        await _known(node, dead)
+        dead.silent = True
+        old = asyncio.create_task(node.query(identity.public_key, policy="freshest"))
+        await asyncio.sleep(JOIN_WITHIN + 0.1)
+        await author.publish(b"two", identity=identity)
+        dead.silent = False  # what the old lookup asked it stays without an answer
+        new = await node.query(identity.public_key, policy="freshest")
+        assert new.value == b"two"
+        await old

@@ -1,14 +1,16 @@
 """The store on real SQLite files: what survives, what is refused, and what a bad disk costs."""
 
+import asyncio
+import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from dhtmeta.const import SEQ_FLOOR_KEPT
+from dhtmeta.const import MAX_AHEAD, SEQ_FLOOR_KEPT
 from dhtmeta.errors import CallerError, StoreError
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import MEMORY, Store
@@ -34,6 +36,20 @@ async def store(path: Path) -> AsyncIterator[Store]:
     opened = await Store.open(str(path), lambda: NOW)
     yield opened
     await opened.close()
+
+
+@contextlib.contextmanager
+def held_by_another(path: Path) -> Iterator[None]:
+    """Hold the write lock of SQLite, as another process would."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        yield
+        other.execute("rollback")
+
+
+def stored(path: Path, query: str) -> list[tuple[object, ...]]:
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute(query).fetchall()
 
 
 async def reopened(path: Path, now: float = NOW) -> Store:
@@ -147,17 +163,11 @@ async def test_other_databases_are_refused_by_name(url: str) -> None:
 async def test_rows_wait_while_the_disk_fails_and_are_written_after(
     store: Store, path: Path
 ) -> None:
-    blocker = sqlite3.connect(path, isolation_level=None)
-    async with store.engine.connect() as connection:
-        await connection.exec_driver_sql("PRAGMA busy_timeout = 1")
-    blocker.execute("begin immediate")
     item = signed()
     store.keep_item(item.target, item, NOW, NOW + 10)
-    with pytest.raises(StoreError, match="another process holds it"):
+    with held_by_another(path), pytest.raises(StoreError, match="another process holds it"):
         await store.flush()
     failure = store.failure
-    blocker.execute("rollback")
-    blocker.close()
     await store.flush()
     assert failure is not None
     assert store.failure is None
@@ -223,3 +233,119 @@ async def test_what_has_a_cap_keeps_only_the_newest(
     await store.clean_up()
     await store.close()
     assert list((await reopened(path)).floors) == targets[2:]
+
+
+async def test_of_equal_ages_the_cap_still_keeps_as_many_as_it_says(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.SEQ_FLOORS", 3)
+    store = await Store.open(str(path), lambda: NOW)
+    for seq in range(5):
+        store.keep_floor(os.urandom(20), seq, NOW)
+    await store.flush()
+    await store.clean_up()
+    await store.close()
+    assert stored(path, "select count(*) from seq_floor") == [(3,)]
+
+
+async def test_first_starts_at_the_same_time_all_open_the_store(tmp_path: Path) -> None:
+    for n in range(5):
+        path = tmp_path / f"{n}.db"
+        stores = await asyncio.gather(*(Store.open(str(path), lambda: NOW) for _ in range(4)))
+        await asyncio.gather(*(store.close() for store in stores))
+        assert stored(path, "select version from schema") == [(SCHEMA_VERSION,)]
+
+
+async def test_another_process_does_not_lower_a_floor_or_a_cached_item(
+    store: Store, path: Path
+) -> None:
+    identity = Identity.generate()
+    other = await Store.open(str(path), lambda: NOW)
+    for one, seq in ((other, 5), (store, 4)):
+        item = signed(b"%d" % seq, seq, identity)
+        one.keep_item(item.target, item, NOW, NOW + 100)
+        one.keep_floor(item.target, seq, NOW)
+        await one.close()
+    again = await reopened(path)
+    assert again.floors == {identity.peer_id: 5}
+    assert again.items[identity.peer_id].seq == 5
+
+
+async def test_closing_waits_for_nobody_and_says_what_is_lost(
+    store: Store, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.keep_floor(bytes(20), 1, NOW)
+    with held_by_another(path):
+        async with asyncio.timeout(0.8):
+            await store.close()
+    assert f"1 rows of cache were not written to {path}" in caplog.text
+    assert (await reopened(path)).floors == {}
+
+
+async def test_a_row_pushed_out_while_it_is_deleted_harms_nothing(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.WRITE_BEHIND_PENDING", 1)
+    store.drop_item(bytes(20))
+    flushing = asyncio.create_task(store.flush())
+    await asyncio.sleep(0)  # the batch is under way
+    store.keep_floor(bytes(20), 1, NOW)
+    await flushing
+    await store.close()
+    assert (await reopened(path)).floors == {bytes(20): 1}
+
+
+async def test_rows_that_sqlite_cannot_take_do_not_end_the_writing(
+    store: Store, path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.WRITE_BEHIND_ROWS", 1)  # each wakes the writer
+    store.keep_floor(bytes(20), 2**64, NOW)
+    store.keep_floor(b"b" * 20, 1, NOW)
+    async with asyncio.timeout(5):
+        while not stored(path, "select seq from seq_floor"):
+            await asyncio.sleep(0.01)
+    assert "1 rows that" in caplog.text
+    await store.close()
+    assert (await reopened(path)).floors == {b"b" * 20: 1}
+
+
+async def test_a_floor_lost_in_a_crash_is_that_of_the_ledger(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, foreign = signed(b"own", 2), signed(b"seen above", 3)
+    store.keep_floor(item.target, 1, NOW - 50)
+    store.keep_floor(foreign.target, 9, NOW - 40)
+    store.keep_floor(b"later" * 4, 1, NOW)
+    for own in (item, foreign):
+        await Ledger(store).confirm(own, 8, NOW, NOW)
+    await store.close()
+    again = await reopened(path)
+    assert again.floors == {b"later" * 4: 1, item.target: 2, foreign.target: 9}
+    assert next(iter(again.floors)) == b"later" * 4  # what is published is forgotten last
+    monkeypatch.setattr("dhtmeta.store.store.SEQ_FLOORS", 1)
+    assert (await reopened(path)).floors[item.target] == 2
+
+
+async def test_a_row_from_the_future_is_dropped(store: Store, path: Path) -> None:
+    nearly, wrong = signed(), signed()
+    store.keep_item(nearly.target, nearly, NOW + MAX_AHEAD, NOW + 9000)
+    store.keep_item(wrong.target, wrong, NOW + MAX_AHEAD + 1, NOW + 9000)
+    await store.close()
+    assert list((await reopened(path)).items) == [nearly.target]
+
+
+@pytest.mark.parametrize("name", ["a?b.db", "a%20b.db", "a#b.db", "a b.db", "?mode=ro"])
+async def test_a_path_is_taken_as_it_stands(tmp_path: Path, name: str) -> None:
+    await reopened(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("url", ["a.db", MEMORY])
+async def test_a_closed_store_stays_closed(tmp_path: Path, url: str) -> None:
+    store = await Store.open(url if url == MEMORY else str(tmp_path / url), lambda: NOW)
+    await store.close()
+    with pytest.raises(StoreError, match="is closed"):
+        await Ledger(store).newest(bytes(20))
+    with pytest.raises(StoreError, match="is closed"):
+        await Ledger(store).confirm(signed(), 8, NOW, NOW)
+    await store.close()

@@ -5,8 +5,13 @@ import hashlib
 import json
 import os
 import pickle
+import signal
 import stat
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +161,12 @@ def test_no_private_key_is_left_beside_a_foreign_public_key(tmp_path: Path) -> N
     assert files(tmp_path).keys() == {PUBLIC_FILE}
 
 
+def test_a_directory_that_is_a_link_to_nowhere_is_named(tmp_path: Path) -> None:
+    (tmp_path / "keys").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(KeyFileError, match="keys is already there"):
+        open_identity(tmp_path / "keys")
+
+
 def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     (tmp_path / PRIVATE_FILE).symlink_to(elsewhere)
@@ -164,25 +175,54 @@ def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
     assert not elsewhere.exists()
 
 
-def test_of_starts_at_the_same_time_one_makes_the_keys(tmp_path: Path) -> None:
-    made: list[bytes] = []
-    refused: list[KeyFileError] = []
+def started_at_once(
+    start: Callable[[Path], Identity], directory: Path
+) -> list[Identity | KeyFileError]:
     barrier = threading.Barrier(8)
 
-    def start() -> None:
+    def outcome(_: int) -> Identity | KeyFileError:
         barrier.wait()
         try:
-            made.append(create_identity(tmp_path).public_key)
+            return start(directory)
         except KeyFileError as error:
-            refused.append(error)
+            return error
 
-    threads = [threading.Thread(target=start) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(made), len(refused)) == (1, 7)
-    assert read_identity(tmp_path).public_key == made[0]
+    with ThreadPoolExecutor(8) as threads:
+        return list(threads.map(outcome, range(8)))
+
+
+def test_of_starts_at_the_same_time_one_makes_the_keys(tmp_path: Path) -> None:
+    ends = started_at_once(create_identity, tmp_path)
+    (made,) = (end for end in ends if isinstance(end, Identity))
+    assert read_identity(tmp_path).public_key == made.public_key
+
+
+@pytest.mark.parametrize("attempt", range(20))
+def test_of_first_starts_at_the_same_time_all_get_the_same_keys(
+    tmp_path: Path, attempt: int
+) -> None:
+    ends = started_at_once(open_identity, tmp_path / str(attempt))
+    assert [end for end in ends if isinstance(end, KeyFileError)] == []
+    assert {repr(end) for end in ends} == {repr(read_identity(tmp_path / str(attempt)))}
+    assert files(tmp_path / str(attempt)).keys() == {PRIVATE_FILE, PUBLIC_FILE}
+
+
+KILLED_AT_THE_FIRST_BYTE = """
+import pathlib, resource, signal, sys
+from dhtmeta.values.keys import open_identity
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+open_identity(pathlib.Path(sys.argv[1]))
+"""
+
+
+def test_a_start_that_is_killed_while_it_writes_leaves_no_key_behind(tmp_path: Path) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED_AT_THE_FIRST_BYTE, str(tmp_path)])
+    assert killed.returncode == -signal.SIGXFSZ
+    assert not files(tmp_path).keys() & {PRIVATE_FILE, PUBLIC_FILE}
+    made = open_identity(tmp_path)
+    assert read_identity(tmp_path).public_key == made.public_key
 
 
 @pytest.mark.parametrize("bits", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o666, 0o777])

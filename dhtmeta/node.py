@@ -13,7 +13,7 @@ from typing import IO, Self
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
 from dhtmeta.const import LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
-from dhtmeta.dht.address import all_local, any_address, parse_address
+from dhtmeta.dht.address import any_address, any_local, parse_address
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.dht.libtorrent import LibtorrentCarrier
 from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
@@ -75,7 +75,7 @@ class Node:
         self._identity: Identity | None = None
         self._carrier: LibtorrentCarrier | None = None
         self._opened = contextlib.AsyncExitStack()
-        self._local = all_local([parse_address(one) for one in self._bootstrap])
+        self._local = any_local([parse_address(one) for one in self._bootstrap])
         self._saved_path = saved_path(Path(state or config.data_home() / "dht"), self._bootstrap)
         self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
         self._claim: IO[bytes] | None = None
@@ -161,6 +161,13 @@ class Node:
                 "this node was opened offline" if self._offline else "this node is closed"
             )
         return self._carrier
+
+    @property
+    def endpoint(self) -> tuple[str, int]:
+        """Where we listen: (ip, UDP port); NetworkUnreachable if the node is offline or closed."""
+        self._network()
+        assert self._carrier is not None
+        return self._carrier.session.endpoint
 
     @property
     def carrier(self) -> Carrier:

@@ -104,6 +104,7 @@ async def _store(url: str) -> str:
 
     store = await Store.open(url, time.time)
     try:
+        await store.check()
         return f"{url}: {len(store.items)} cached records, {len(store.peers)} known peers"
     finally:
         await store.close()
@@ -116,12 +117,13 @@ async def _dht(options: dict[str, Any]) -> str:
     chosen = options | {"store": "sqlite+aiosqlite://"}
     async with make_node(**chosen) as node:
         await node.carrier.ready(PROBE_TIMEOUT)
+        where = node.endpoint
         live = await node.carrier.live_nodes()
         silent = await node.carrier.silent_contacts(CONTACT_GRACE)
+    found = f"listening on {where[0]}:{where[1]} (UDP); nodes that answered so far: {len(live)}"
     if silent:
+        names = ", ".join(silent)
         raise NetworkUnreachable(
-            f"{len(live)} nodes answer, but not the bootstrap nodes {', '.join(silent)}: "
-            f"take them out or see why",
-            tuple(silent),
+            f"{found}; but not the bootstrap nodes {names}: take them out or see why", tuple(silent)
         )
-    return f"{len(live)} nodes answer"
+    return found

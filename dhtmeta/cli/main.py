@@ -3,6 +3,8 @@
 import logging
 import os
 import sys
+import threading
+import warnings
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -40,7 +42,7 @@ for command in (
 
 def main() -> NoReturn:
     """Run the command line and exit with its code; nobody is shown a traceback."""
-    logging.basicConfig(level="WARNING", format="dhtmeta: %(message)s", stream=sys.stderr)
+    _settle_in()
     try:
         code = cli.main(prog_name="dhtmeta", standalone_mode=False)
     except click.exceptions.Abort:
@@ -56,10 +58,28 @@ def main() -> NoReturn:
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(FAILED)
+    except OSError as error:  # ours are LocalErrors by now: this is about our own output
+        click.echo(f"dhtmeta: cannot write the answer: {error.strerror}", err=True)
+        sys.exit(FAILED)
     except Exception as error:  # noqa: BLE001 - a bug of ours is a message, too
         _report_bug(error)
         sys.exit(FAILED)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _settle_in() -> None:
+    """Open what a daemon or cron left closed, and say on stderr only what is meant for people."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    logging.basicConfig(level="WARNING", format="dhtmeta: %(message)s", stream=sys.stderr)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    threading.excepthook = lambda failed: logging.getLogger("dhtmeta").debug(
+        "a thread ended: %s", failed.exc_value
+    )
 
 
 def exit_code(error: errors.DhtmetaError) -> int:

@@ -20,11 +20,14 @@ from dhtmeta.cli.options import (
     visible,
     waiting,
 )
-from dhtmeta.const import LOOKUP_DEADLINE, MAX_TEXT_BYTES, PUT_DEADLINE
+from dhtmeta.const import COPIES, LOOKUP_DEADLINE, MAX_TEXT_BYTES, PUT_DEADLINE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dhtmeta.engine.publish import Published
     from dhtmeta.engine.resolve import Answer
+    from dhtmeta.errors import DhtmetaError
 
 json_file = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
 
@@ -53,6 +56,8 @@ def publish(
     if (record_file is None) == (value_file is None):
         raise click.UsageError("give one of --record FILE.json and --value FILE.json")
     published = run(_publish(record_file, value_file, salt, timeout, network))
+    if published.accepted < COPIES // 2:
+        say(f"dhtmeta: only {published.accepted} nodes took it: publish again when more are known")
     if as_json:
         print_json(published_json(published))
     else:
@@ -63,17 +68,38 @@ def publish(
 async def _publish(
     record_file: Path | None, value_file: Path | None, salt: bytes, deadline: float, network: Any
 ) -> "Published":
+    from dhtmeta.errors import InvalidValue
     from dhtmeta.values.item import encode_value
     from dhtmeta.values.plain import from_json
     from dhtmeta.values.record import NodeRecord
 
-    value = from_json(_read(record_file or value_file))
+    path = record_file or value_file
+    try:
+        value = from_json(_read(path))
+    except InvalidValue as error:
+        raise InvalidValue(f"{path}: {error}") from error
     record = value if record_file is None else NodeRecord.from_value(value)
+    _warn_of_unknown(record)
     encode_value(value)  # too large is said before anything is opened
     async with make_node(**network, serve=True) as node:
         _ = node.identity
         with waiting("storing it on the nodes closest to the key …"):
             return await node.publish(record, salt=salt, deadline=deadline)
+
+
+def _warn_of_unknown(record: object) -> None:
+    """Name keys that are no fields of a NodeRecord: they are published, but may be misspelt."""
+    import difflib
+
+    from dhtmeta.values.record import NodeRecord
+
+    if not isinstance(record, NodeRecord):
+        return
+    for part in (record, record.network_info):
+        for key in part.extra:
+            nearest = difflib.get_close_matches(key, part.__struct_fields__, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            say(f"dhtmeta: {visible(key)!r} is no field of a record, published as it is{hint}")
 
 
 @click.command(epilog="Example: dhtmeta query 82f1…a4 --policy freshest --json")
@@ -165,10 +191,24 @@ async def _watch(
     key = parse_public_key(text)
     async with make_node(**network) as node:
         await node.carrier.ready()
-        async for answer in node.watch(key, salt=salt, interval=interval):
+        looks = node.watch(key, salt=salt, interval=interval, on_miss=_say_once())
+        async for answer in looks:
             _show(answer, as_json)
             if count is not None and (count := count - 1) == 0:
                 return
+
+
+def _say_once() -> "Callable[[DhtmetaError], None]":
+    """Return what tells people of a look that failed, but not the same thing over and over."""
+    said = ""
+
+    def on_miss(error: "DhtmetaError") -> None:
+        nonlocal said
+        if str(error) != said:
+            said = str(error)
+            say(f"dhtmeta: {said}; looking again")
+
+    return on_miss
 
 
 def _show(answer: "Answer", as_json: bool) -> None:
@@ -263,6 +303,6 @@ def _read(path: Path | None) -> str:
             f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; a value is at most 1,000"
         )
     try:
-        return str(raw, "utf-8")
+        return str(raw, "utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidValue(f"{path} is not UTF-8 text: {error}") from error

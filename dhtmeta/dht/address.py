@@ -68,9 +68,9 @@ def is_local(host: str) -> bool:
         return False
 
 
-def all_local(endpoints: Sequence[Endpoint]) -> bool:
-    """Whether there are bootstrap nodes and all are on this machine: a swarm, not mainline."""
-    return bool(endpoints) and all(is_local(host) for host, _ in endpoints)
+def any_local(endpoints: Sequence[Endpoint]) -> bool:
+    """Whether a bootstrap node is on this machine: then it is a swarm, never mainline."""
+    return any(is_local(host) for host, _ in endpoints)
 
 
 def any_address(local: bool, port: int = 0) -> str:

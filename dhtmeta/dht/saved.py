@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from dhtmeta._fast import bencode
-from dhtmeta.dht.address import all_local, parse_address
+from dhtmeta.dht.address import any_local, parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Saved:
 
 def saved_path(directory: Path, bootstrap: Sequence[str]) -> Path:
     """Return the file of the network that these bootstrap nodes ("HOST:PORT") belong to."""
-    if all_local([parse_address(one) for one in bootstrap]):
+    if any_local([parse_address(one) for one in bootstrap]):
         return directory / "loopback.dht"
     network = hashlib.sha256("\n".join(sorted(bootstrap)).encode()).hexdigest()[:8]
     return directory / f"{network}.dht"

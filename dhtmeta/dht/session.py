@@ -23,11 +23,12 @@ from dhtmeta.const import (
 )
 from dhtmeta.dht.address import (
     Endpoint,
-    all_local,
     any_address,
+    any_local,
     format_address,
     is_local,
     parse_address,
+    parse_listen,
     resolve,
 )
 from dhtmeta.dht.carrier import Contact
@@ -93,8 +94,8 @@ class Session:
     ) -> None:
         """Take bootstrap nodes as "HOST:PORT" and an address to listen on ("IP:0" for any port)."""
         self.bootstrap = [parse_address(one) for one in bootstrap]
-        self.local = all_local(self.bootstrap) or (listen is not None and is_local(_host(listen)))
-        self.listen = parse_address(listen or any_address(self.local), any_port=True)
+        self.local = any_local(self.bootstrap) or (listen is not None and is_local(_host(listen)))
+        self.listen = parse_listen(listen or any_address(self.local))
         self._serve = serve
         self._saved_state = saved_state
         self._handlers: dict[type, Handler] = {}

@@ -111,6 +111,13 @@ class Store:
                     f"one reads up to {tables.SCHEMA_VERSION}): upgrade, or use another --store"
                 )
 
+    async def check(self) -> None:
+        """Read the whole file; StoreError if any of it is damaged."""
+        async with self.begin() as connection:
+            found = (await connection.exec_driver_sql("PRAGMA quick_check(1)")).scalar()
+        if found != "ok":
+            raise _explained(self.url, SQLAlchemyError(f"malformed: {found}"))
+
     async def clean_up(self, busy: float = BUSY_TIMEOUT) -> None:
         """Delete what expired or is from the future, and of what has a cap the oldest beyond it.
 
@@ -333,7 +340,10 @@ def _make_directory(path: Path) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"cannot make {path.parent} for the store: {error.strerror}") from error
+        raise StoreError(
+            f"cannot make {path.parent} for the store: {error.strerror}; choose another with "
+            f"--store, or set XDG_DATA_HOME"
+        ) from error
 
 
 def _configure(connection: Any, _: object) -> None:

@@ -510,3 +510,65 @@ async def test_a_reader_who_closes_the_pipe_sees_no_traceback(
     _, err = await process.communicate()
     assert process.returncode == 1
     assert b"Traceback" not in err
+
+
+async def test_a_misspelt_field_is_pointed_out_and_published(
+    net: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_text('\ufeff{"topik": "t", "network_info": {"is_rely": true}}')
+    ran = await dhtmeta("publish", "--record", path, *net, "--json")
+    assert (ran.code, ran.json["seq"]) == (0, 1)
+    assert "'topik' is no field of a record" in ran.err
+    assert "did you mean 'topic'?" in ran.err
+    assert "did you mean 'is_relay'?" in ran.err
+
+
+async def test_watch_says_that_there_is_nothing_yet(own_swarm: Swarm, tmp_path: Path) -> None:
+    identity = Identity.generate()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dhtmeta", "watch", identity.public_key.hex(), "--interval", "1"),
+        *("--count", "1", "--bootstrap", own_swarm.addresses[0]),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        assert b"no node holds it; looking again" in await process.stderr.readline()
+        async with make_node(own_swarm, tmp_path) as node:
+            await node.publish(b"now", identity=identity)
+            out, _ = await process.communicate()
+    assert b"now" in out
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+async def test_closed_standard_files_do_no_harm(closed: str, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m dhtmeta keygen --keys {tmp_path}/k {closed}"
+    process = await asyncio.create_subprocess_shell(command)
+    assert await process.wait() == 0
+    assert (tmp_path / "k" / PRIVATE_FILE).exists()
+
+
+async def test_an_answer_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m dhtmeta keygen --keys {tmp_path}/k > /dev/full"
+    process = await asyncio.create_subprocess_shell(command, stderr=asyncio.subprocess.PIPE)
+    _, err = await process.communicate()
+    assert process.returncode == 1
+    assert b"cannot write the answer: No space left" in err
+    assert b"Traceback" not in err
+
+
+async def test_a_name_that_does_not_resolve_does_not_hide_the_nodes_that_answer(
+    net: list[str], record: Path
+) -> None:
+    ran = await dhtmeta("publish", "--record", record, *net, "--bootstrap", "nosuch.invalid:6881")
+    assert ran.code == 0
+
+
+async def test_many_processes_with_one_key_get_different_seqs(
+    net: list[str], tmp_path: Path
+) -> None:
+    words: list[str | Path] = ["publish", "--keys", tmp_path / "k", "--value", "-", "--json"]
+    words += net
+    ran = await asyncio.gather(*(dhtmeta(*words, stdin=b"%d" % i) for i in range(5)))
+    assert sorted(one.json["seq"] for one in ran) == [1, 2, 3, 4, 5]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dhtmeta.dht.address import (
     Endpoint,
-    all_local,
+    any_local,
     format_address,
     is_local,
     parse_address,
@@ -161,12 +161,12 @@ def test_this_machine_is_known(host: str, local: bool) -> None:
         ([], False),
         ([("127.0.0.1", 1)], True),
         ([("127.0.0.1", 1), ("localhost", 2), ("::1", 3)], True),
-        ([("127.0.0.1", 1), ("8.8.8.8", 2)], False),
+        ([("127.0.0.1", 1), ("nosuch.invalid", 2)], True),
         ([("8.8.8.8", 2)], False),
     ],
 )
-def test_a_swarm_has_all_its_bootstrap_nodes_here(endpoints: list[Endpoint], local: bool) -> None:
-    assert all_local(endpoints) == local
+def test_a_swarm_has_a_bootstrap_node_here(endpoints: list[Endpoint], local: bool) -> None:
+    assert any_local(endpoints) == local
 
 
 async def test_what_cannot_be_resolved_is_left_out_and_delays_nothing_else() -> None:

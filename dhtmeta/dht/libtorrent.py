@@ -164,14 +164,15 @@ class LibtorrentCarrier:
         One joining goes on for all who wait, and beyond their deadlines: an offline start heals.
         """
         self._refuse_closed()
-        if self._joining is None:
-            self._joining = asyncio.create_task(self.session.join())
-        if not self._joining.done():
-            await asyncio.wait([self._joining], timeout=deadline)
+        joining = self._joining
+        if joining is None:
+            joining = self._joining = asyncio.create_task(self.session.join())
+        if not joining.done():
+            await asyncio.wait([joining], timeout=deadline)
             self._refuse_closed()
-        if not self._joining.done():
+        if not joining.done():
             raise self.session.unreachable(deadline)
-        self._joining.result()
+        joining.result()
 
     def _refuse_closed(self) -> None:
         if self._closed:
@@ -181,7 +182,8 @@ class LibtorrentCarrier:
         """Raise NetworkUnreachable if no node is left: libtorrent says "not found" then, too."""
         self._refuse_closed()
         if not await self.session.live_nodes():
-            self._joining = None
+            if self._joining is not None and self._joining.done():
+                self._joining = None
             raise NetworkUnreachable("no DHT node answers any more")
 
     # gets

@@ -188,8 +188,14 @@ class Resolver:
         return flight
 
     async def renew(self, public_key: bytes, wait: float) -> None:
-        """Look a key up behind what is going on, and wait `wait` seconds at most for its record."""
-        flight = self._flight(ed25519.target(public_key), public_key, b"")
+        """Look a key up behind what is going on, and wait `wait` seconds at most for its record.
+
+        Nothing is done where it was missing just now.
+        """
+        target = ed25519.target(public_key)
+        if self.cache.missing_for(target, self._clock()) is not None:
+            return
+        flight = self._flight(target, public_key, b"")
         await asyncio.wait([flight.first], timeout=wait)
 
     def judge(self, cached: Cached) -> Connectability | None:

@@ -570,5 +570,5 @@ async def test_many_processes_with_one_key_get_different_seqs(
 ) -> None:
     words: list[str | Path] = ["publish", "--keys", tmp_path / "k", "--value", "-", "--json"]
     words += net
-    ran = await asyncio.gather(*(dhtmeta(*words, stdin=b"%d" % i) for i in range(5)))
-    assert sorted(one.json["seq"] for one in ran) == [1, 2, 3, 4, 5]
+    ran = await asyncio.gather(*(dhtmeta(*words, stdin=b"%d" % i) for i in range(3)))
+    assert sorted(one.json["seq"] for one in ran) == [1, 2, 3]

@@ -89,10 +89,11 @@ def _time(benchmark: dict[str, Any]) -> float:
 
 
 def _add_figures(group: str, info: dict[str, Any], rows: dict[str, Row]) -> None:
-    for name, value in info["figure"].items():
+    """Add plain figures: those of every run there was, so that the spread is the whole one."""
+    for name in info["figure"]:
         bar = info.get("bar") if name in ("bytes_per_entry", "worst_pause_ms") else None
         row = rows.setdefault(f"{group}: {name}", Row(f"{group}: {name}", "-", [], bar, name))
-        row.runs.append(value)
+        row.runs += [run[name] for run in info.get("runs", [info["figure"]])]
 
 
 def carrier(rows: dict[str, Row]) -> None:

@@ -56,9 +56,10 @@ def main() -> NoReturn:
         click.echo(f"dhtmeta: {error}", err=True)
         sys.exit(exit_code(error))
     except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(FAILED)
     except OSError as error:  # ours are LocalErrors by now: this is about our own output
+        _drop_output()
         click.echo(f"dhtmeta: cannot write the answer: {error.strerror}", err=True)
         sys.exit(FAILED)
     except Exception as error:  # noqa: BLE001 - a bug of ours is a message, too
@@ -80,6 +81,11 @@ def _settle_in() -> None:
     threading.excepthook = lambda failed: logging.getLogger("dhtmeta").debug(
         "a thread ended: %s", failed.exc_value
     )
+
+
+def _drop_output() -> None:
+    """Send what is still buffered to nowhere, or Python would fail on it once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def exit_code(error: errors.DhtmetaError) -> int:

@@ -563,12 +563,3 @@ async def test_a_name_that_does_not_resolve_does_not_hide_the_nodes_that_answer(
 ) -> None:
     ran = await dhtmeta("publish", "--record", record, *net, "--bootstrap", "nosuch.invalid:6881")
     assert ran.code == 0
-
-
-async def test_many_processes_with_one_key_get_different_seqs(
-    net: list[str], tmp_path: Path
-) -> None:
-    words: list[str | Path] = ["publish", "--keys", tmp_path / "k", "--value", "-", "--json"]
-    words += net
-    ran = await asyncio.gather(*(dhtmeta(*words, stdin=b"%d" % i) for i in range(3)))
-    assert sorted(one.json["seq"] for one in ran) == [1, 2, 3]

@@ -15,6 +15,13 @@ NODE_ID_BYTES: Final = 20  # SHA1; BEP 5 node ids, targets and peer ids share th
 MAX_VALUE_DEPTH: Final = 32  # levels inside v; a record of ours needs 5, libtorrent stops at 100
 MAX_TEXT_BYTES: Final = 256 * 1024  # a JSON file for one value of 1,000 bytes; stops /dev/zero
 
+# KRPC
+MAX_DATAGRAM_BYTES: Final = 4096  # the largest that is read; an item with nodes takes 1,500
+MAX_KRPC_DEPTH: Final = 36  # levels in a datagram: MAX_VALUE_DEPTH inside a and v
+MAX_TRANSACTION_BYTES: Final = 32  # of another's t, which we echo; ours are 4, libtorrent's 2
+MAX_TOKEN_BYTES: Final = 256  # of another's token, which we echo; libtorrent's are 4, others' 20
+MAX_CONTACTS: Final = 32  # nodes read of one response: 8 is the rule, 20 is seen
+
 # record (DESIGN: NodeRecord), mirrored by networks that already publish such records
 REPUBLISH_INTERVAL: Final = 3600.0  # s; nodes of such networks republish hourly
 STALE_AFTER_INTERVALS: Final = 3  # republish intervals; two may be missed before we give up

@@ -14,6 +14,7 @@ DhtmetaError
 │   ├── PortError           the address to listen on cannot be had
 │   └── NetworkUnreachable  no DHT node answered
 ├── RemoteError         another node, or the network, said something
+│   ├── MalformedMessage    a datagram that is no KRPC message
 │   ├── InvalidItem         an item that does not verify, of whatever kind
 │   ├── NotFound            nobody holds it
 │   ├── NotStored           nobody accepted it
@@ -108,6 +109,10 @@ class NetworkUnreachable(LocalError):
 
 class RemoteError(DhtmetaError):
     """Another node, or the network as a whole, said something."""
+
+
+class MalformedMessage(RemoteError):
+    """A datagram that is no complete KRPC message."""
 
 
 class InvalidItem(RemoteError):

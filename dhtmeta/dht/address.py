@@ -7,8 +7,8 @@ import socket
 from collections.abc import Iterable, Sequence
 
 from dhtmeta.errors import CallerError
+from dhtmeta.krpc.compact import Endpoint
 
-Endpoint = tuple[str, int]
 _ADDRESS = re.compile(r"(\[(?P<ipv6>[^]]+)]|(?P<host>[^][:/\s\0]+)):0*(?P<port>[0-9]+)")
 
 

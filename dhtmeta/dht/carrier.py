@@ -1,55 +1,71 @@
 """What a carrier is: the protocol that takes items to the DHT and back, and what it reports."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dhtmeta.const import READY_DEADLINE
-from dhtmeta.dht.address import Endpoint
+from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.keys import Identity
+
+Choose = Callable[[SignedItem | None], Awaitable[SignedItem]]
+"""Given the newest item that the network holds, return the one to store."""
 
 
 @dataclass(frozen=True, slots=True)
 class GetOutcome:
     """What a lookup found.
 
-    `item` is the newest that verified, None if there was none; `converged` is False where the
-    deadline cut the lookup short; `refused` counts answers that did not verify; `conflicts`
-    counts different values under one seq, of which the smaller bytes were kept.
+    `item` is the newest that verified, None if there was none; `converged` is True where the
+    closest nodes have all answered, False where the deadline, or an item that was enough, ended
+    the lookup before; `refused` counts answers that did not verify; `conflicts` counts different
+    values under one seq, of which the smaller bytes were kept. `queried`, `answered` and `holding`
+    count nodes: asked, heard of, and having the item; 0 where the carrier cannot tell.
     """
 
     item: SignedItem | None
     converged: bool
     refused: int = 0
     conflicts: int = 0
+    queried: int = 0
+    answered: int = 0
+    holding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A node that refused a put: the KRPC code, and the seq it holds if it showed that item."""
+
+    code: int
+    seq: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class PutOutcome:
-    """What a put did: the item as the network holds it, and how many nodes accepted it.
+    """What a put did: the item that was stored, and what the closest nodes said.
 
-    libtorrent counts our own node where it is one of the 8 closest: that copy lasts as long as
-    we do.
+    `accepted` counts those that took it, `rejected` lists those that refused, `silent` counts
+    those that never answered. `copies` counts the nodes that hold these very bytes when asked
+    afterwards, None where the carrier cannot ask. libtorrent counts our own node as accepting
+    where it is one of the 8 closest: that copy lasts as long as we do.
     """
 
     item: SignedItem
     accepted: int
-
-
-@dataclass(frozen=True, slots=True)
-class Contact:
-    """A live DHT node: its 20-byte id and where it is."""
-
-    node_id: bytes
-    endpoint: Endpoint
+    rejected: tuple[Rejection, ...] = ()
+    silent: int = 0
+    copies: int | None = None
 
 
 class Carrier(Protocol):
     """What the engine needs of the DHT. Deadlines are in seconds from the call."""
 
-    strings_only: bool
-    """Whether v can only be a byte string (the libtorrent binding), so dicts are wrapped."""
+    signs_itself: bool
+    """Whether only the carrier can sign, choosing the seq, and only byte strings can be put.
+
+    True for the libtorrent binding: there `put_item` is a CallerError, and dicts are wrapped.
+    """
 
     async def ready(self, deadline: float = READY_DEADLINE) -> None:
         """Return once a node answered; NetworkUnreachable names those that did not."""
@@ -60,16 +76,35 @@ class Carrier(Protocol):
         salt: bytes,
         on_item: Callable[[SignedItem], None],
         deadline: float,
+        *,
+        enough: int | None = None,
     ) -> GetOutcome:
         """Look the item up; each verified one goes to `on_item` as it comes, newest last.
 
-        Raises NetworkUnreachable where no node is known.
+        With `enough` the first item whose seq is not below it ends the lookup. Raises
+        NetworkUnreachable where no node is known.
         """
 
     async def put(self, identity: Identity, v: bytes, salt: bytes, deadline: float) -> PutOutcome:
         """Sign and store the raw value `v` above whatever seq the network holds.
 
         Raises NotStored where no node accepted, DeadlineExceeded, NetworkUnreachable.
+        """
+
+    async def put_item(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        choose: Choose,
+        deadline: float,
+        *,
+        cas: int | None = None,
+    ) -> PutOutcome:
+        """Look up, ask `choose` what to store given the newest item found, and store that.
+
+        Nothing is stored where `choose` raises. `cas` lets nodes refuse that hold another seq
+        (BEP 44). Raises Conflict, with the outcome, where a node holds a newer item or another
+        value under the same seq, even if most accepted; else as `put` does.
         """
 
     async def announce(self, info_hash: bytes, port: int) -> None:

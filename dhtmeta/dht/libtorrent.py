@@ -25,8 +25,7 @@ from dhtmeta.const import (
     PUBLIC_KEY_BYTES,
     READY_DEADLINE,
 )
-from dhtmeta.dht.address import Endpoint
-from dhtmeta.dht.carrier import Contact, GetOutcome, PutOutcome
+from dhtmeta.dht.carrier import Choose, GetOutcome, PutOutcome
 from dhtmeta.dht.session import Session
 from dhtmeta.errors import (
     CallerError,
@@ -37,6 +36,7 @@ from dhtmeta.errors import (
     NetworkUnreachable,
     NotStored,
 )
+from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.values.item import (
     SignedItem,
     better,
@@ -126,7 +126,7 @@ class _Put:
 class LibtorrentCarrier:
     """A libtorrent DHT node that gets, and puts what it signs itself. Start it before use."""
 
-    strings_only = True
+    signs_itself = True
 
     def __init__(
         self,
@@ -194,8 +194,13 @@ class LibtorrentCarrier:
         salt: bytes,
         on_item: Callable[[SignedItem], None],
         deadline: float,
+        *,
+        enough: int | None = None,
     ) -> GetOutcome:
-        """See `Carrier.get`. Who asks for a running key joins its lookup, with its own deadline."""
+        """See `Carrier.get`. Who asks for a running key joins its lookup, with its own deadline.
+
+        The lookup itself goes on after `enough`: libtorrent does not let one be called back.
+        """
         _check_key(public_key)
         check_salt(salt)
         end = asyncio.get_running_loop().time() + deadline
@@ -203,23 +208,35 @@ class LibtorrentCarrier:
         lookup = self._lookups.get((public_key, salt)) or self._enqueue((public_key, salt))
         if lookup.pending and asyncio.get_running_loop().time() > lookup.asked + JOIN_WITHIN:
             self._ask(lookup)  # what was put meanwhile may be where it has already passed
-        await self._listen(lookup, on_item, end)
+        await self._listen(lookup, on_item, end, enough)
         if lookup.best is None and lookup.done.done():
             await self._refuse_empty_table()
         return lookup.outcome()
 
     async def _listen(
-        self, lookup: _Lookup, on_item: Callable[[SignedItem], None], end: float
+        self,
+        lookup: _Lookup,
+        on_item: Callable[[SignedItem], None],
+        end: float,
+        enough: int | None,
     ) -> None:
-        """Pass what is found on to `on_item` until the lookup ends, or loop time `end` comes."""
-        lookup.listeners.append(on_item)
+        """Pass on what is found until it is enough, the lookup ends, or loop time `end` comes."""
+        found: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def listener(item: SignedItem) -> None:
+            on_item(item)
+            if enough is not None and item.seq >= enough and not found.done():
+                found.set_result(None)
+
+        lookup.listeners.append(listener)
         try:
             if lookup.best is not None:
-                on_item(lookup.best)
+                listener(lookup.best)
             left = max(0.0, end - asyncio.get_running_loop().time())
-            await asyncio.wait([lookup.done], timeout=left)
+            ends: list[asyncio.Future[None]] = [lookup.done, found]
+            await asyncio.wait(ends, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            lookup.listeners.remove(on_item)
+            lookup.listeners.remove(listener)
 
     def _enqueue(self, key: Key) -> _Lookup:
         if len(self._lookups) >= MAX_LOOKUPS:
@@ -289,6 +306,21 @@ class LibtorrentCarrier:
         self._tasks.add(task)
         task.add_done_callback(self._forget_task)
         return await self._settled(task, put, end, deadline)
+
+    async def put_item(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        choose: Choose,
+        deadline: float,
+        *,
+        cas: int | None = None,
+    ) -> PutOutcome:
+        """See `Carrier.put_item`: libtorrent's binding has no way to do it."""
+        raise CallerError(
+            "libtorrent signs what it puts and chooses the seq: signed items, --seq and --cas "
+            "need --carrier direct"
+        )
 
     async def _settled(
         self, task: "asyncio.Task[PutOutcome]", put: _Put, end: float, deadline: float

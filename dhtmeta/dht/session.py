@@ -22,7 +22,6 @@ from dhtmeta.const import (
     SOCKET_BUFFER_BYTES,
 )
 from dhtmeta.dht.address import (
-    Endpoint,
     any_address,
     any_local,
     format_address,
@@ -31,8 +30,8 @@ from dhtmeta.dht.address import (
     parse_listen,
     resolve,
 )
-from dhtmeta.dht.carrier import Contact
 from dhtmeta.errors import NetworkUnreachable, PortError
+from dhtmeta.krpc.compact import Contact, Endpoint
 
 log = logging.getLogger(__name__)
 

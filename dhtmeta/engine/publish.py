@@ -65,7 +65,7 @@ class Publisher:
         check_salt(salt)
         end = asyncio.get_running_loop().time() + deadline
         carrier = self._carrier()
-        v = self.encode(identity, record, wrapped=carrier.strings_only)
+        v = self.encode(identity, record, wrapped=carrier.signs_itself)
         target = ed25519.target(identity.public_key, salt)
         published = await self._ledger.newest(target)
         if published is not None:

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from dhtmeta._fast import bencode
-from dhtmeta.dht.address import Endpoint
+from dhtmeta.krpc.compact import Endpoint
 
 Fields = dict[bytes, bytes]  # KRPC key -> its value, already bencoded, sent as it is
 

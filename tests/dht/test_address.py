@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtmeta.dht.address import (
-    Endpoint,
     any_local,
     format_address,
     is_local,
@@ -16,6 +15,7 @@ from dhtmeta.dht.address import (
     resolve,
 )
 from dhtmeta.errors import CallerError
+from dhtmeta.krpc.compact import Endpoint
 
 HOSTS = st.ip_addresses().map(str) | st.from_regex(
     r"[a-z][a-z0-9-]{0,8}(\.[a-z]{1,4})?", fullmatch=True

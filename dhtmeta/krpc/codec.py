@@ -1,0 +1,258 @@
+"""The one door for datagrams: bytes to a complete typed message or MalformedMessage, and back.
+
+Envelopes of others may have unsorted and unknown keys, never duplicate ones or trailing bytes;
+what we send is canonical.
+"""
+
+from typing import Any
+
+from dhtmeta._fast import bencode
+from dhtmeta.const import (
+    MAX_CONTACTS,
+    MAX_DATAGRAM_BYTES,
+    MAX_KRPC_DEPTH,
+    MAX_TOKEN_BYTES,
+    MAX_TRANSACTION_BYTES,
+    NODE_ID_BYTES,
+)
+from dhtmeta.errors import MalformedMessage
+from dhtmeta.krpc.compact import (
+    NODE6_BYTES,
+    NODE_BYTES,
+    Contact,
+    Endpoint,
+    pack_contacts,
+    pack_endpoint,
+    unpack_contacts,
+    unpack_endpoint,
+)
+from dhtmeta.krpc.messages import (
+    AnnouncePeer,
+    Error,
+    FindNode,
+    Get,
+    GetPeers,
+    Message,
+    Ping,
+    Put,
+    PutImmutable,
+    Query,
+    Response,
+    UnknownQuery,
+)
+
+
+def decode(data: bytes) -> Message:
+    """Return the message that a datagram holds; MalformedMessage says what is wrong with it."""
+    if len(data) > MAX_DATAGRAM_BYTES:
+        raise MalformedMessage(f"a datagram of {len(data)} bytes, more than {MAX_DATAGRAM_BYTES}")
+    try:
+        spans = bencode.scan(data, max_depth=MAX_KRPC_DEPTH)
+        kind = _bytes(data, spans.y, "y")
+        t = _bytes(data, spans.t, "t")
+        if len(t) > MAX_TRANSACTION_BYTES:
+            raise MalformedMessage(f"t takes {len(t)} bytes")
+        if kind == b"r":
+            return _response(data, spans, t)
+        if kind == b"q":
+            return _query(data, spans, t)
+        if kind == b"e":
+            return _error(data, spans, t)
+    except ValueError as error:
+        raise MalformedMessage(str(error)) from error
+    raise MalformedMessage(f"y is {kind[:8]!r}, not q, r or e")
+
+
+def _response(data: bytes, spans: bencode.Spans, t: bytes) -> Response:
+    node_id = _id(data, spans.id, "id")
+    token, k, sig, v = spans.token, spans.k, spans.sig, spans.v
+    return Response(
+        t=t,
+        node_id=node_id,
+        token=None if token is None else _token(data[token[0] : token[1]]),
+        contacts=_contacts(data, spans),
+        peers=[] if spans.values is None else _peers(data[spans.values[0] : spans.values[1]]),
+        k=None if k is None else data[k[0] : k[1]],
+        seq=spans.seq,
+        v=None if v is None else data[v[0] : v[1]],
+        sig=None if sig is None else data[sig[0] : sig[1]],
+    )
+
+
+def _contacts(data: bytes, spans: bencode.Spans) -> list[Contact]:
+    found: list[Contact] = []
+    if spans.nodes is not None:
+        found = unpack_contacts(data[spans.nodes[0] : spans.nodes[1]], NODE_BYTES)
+    if spans.nodes6 is not None:
+        found += unpack_contacts(data[spans.nodes6[0] : spans.nodes6[1]], NODE6_BYTES)
+    return found if len(found) <= MAX_CONTACTS else found[:MAX_CONTACTS]
+
+
+def _peers(raw: bytes) -> list[Endpoint]:
+    """Return the peers of a `values` list; what is no compact address makes it malformed."""
+    values: Any = bencode.decode(raw, canonical=False, max_depth=MAX_KRPC_DEPTH)
+    if not all(isinstance(one, bytes) for one in values):
+        raise MalformedMessage("values holds something that is no compact address")
+    peers = [unpack_endpoint(one) for one in values]
+    return [one for one in peers if one[1]]
+
+
+def _error(data: bytes, spans: bencode.Spans, t: bytes) -> Error:
+    """Read [code, message]; nodes that leave the message out are understood, too."""
+    if spans.e is None:
+        raise MalformedMessage("e is missing")
+    raw = data[spans.e[0] : spans.e[1]]
+    said: Any = bencode.decode(raw, canonical=False, max_depth=MAX_KRPC_DEPTH)
+    if not said or not isinstance(said[0], int):
+        raise MalformedMessage("e does not begin with a code")
+    text = said[1] if len(said) > 1 and isinstance(said[1], bytes) else b""
+    return Error(t=t, code=said[0], message=text.decode("utf-8", "backslashreplace"))
+
+
+def _query(data: bytes, spans: bencode.Spans, t: bytes) -> Query:
+    name = _bytes(data, spans.q, "q")
+    raw: Any = bencode.decode(data, canonical=False, max_depth=MAX_KRPC_DEPTH)
+    said = raw.get(b"a", {})
+    common: dict[str, Any] = {
+        "t": t,
+        "node_id": _id(data, spans.id, "id"),
+        "read_only": raw.get(b"ro") == 1,
+    }
+    if name == b"ping":
+        return Ping(**common)
+    if name == b"find_node":
+        return FindNode(**common, target=_id(data, spans.target, "target"))
+    if name == b"get":
+        return Get(**common, target=_id(data, spans.target, "target"), seq=spans.seq)
+    if name == b"get_peers":
+        return GetPeers(**common, info_hash=_id(data, spans.info_hash, "info_hash"))
+    if name == b"announce_peer":
+        return _announce(data, spans, said, common)
+    if name == b"put":
+        return _put(data, spans, common)
+    return UnknownQuery(**common, name=name)
+
+
+def _announce(
+    data: bytes, spans: bencode.Spans, said: dict[bytes, Any], common: dict[str, Any]
+) -> AnnouncePeer:
+    port = said.get(b"port")
+    if said.get(b"implied_port") == 1:
+        port = None
+    elif not isinstance(port, int) or not 1 <= port <= 65535:
+        raise MalformedMessage("port is not 1 … 65535")
+    return AnnouncePeer(
+        **common,
+        info_hash=_id(data, spans.info_hash, "info_hash"),
+        port=port,
+        token=_token(_bytes(data, spans.token, "token")),
+    )
+
+
+def _put(data: bytes, spans: bencode.Spans, common: dict[str, Any]) -> Query:
+    token = _token(_bytes(data, spans.token, "token"))
+    v = _bytes(data, spans.v, "v")
+    if spans.k is None and spans.sig is None:
+        return PutImmutable(**common, token=token, v=v)
+    if spans.seq is None:
+        raise MalformedMessage("seq is missing")
+    return Put(
+        **common,
+        token=token,
+        k=_bytes(data, spans.k, "k"),
+        salt=b"" if spans.salt is None else _bytes(data, spans.salt, "salt"),
+        seq=spans.seq,
+        v=v,
+        sig=_bytes(data, spans.sig, "sig"),
+        cas=spans.cas,
+    )
+
+
+def _bytes(data: bytes, span: bencode.Span | None, name: str) -> bytes:
+    if span is None:
+        raise MalformedMessage(f"{name} is missing")
+    return data[span[0] : span[1]]
+
+
+def _id(data: bytes, span: bencode.Span | None, name: str) -> bytes:
+    found = _bytes(data, span, name)
+    if len(found) != NODE_ID_BYTES:
+        raise MalformedMessage(f"{name} takes {len(found)} bytes, not {NODE_ID_BYTES}")
+    return found
+
+
+def _token(token: bytes) -> bytes:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise MalformedMessage(f"token takes {len(token)} bytes")
+    return token
+
+
+def encode(message: Message) -> bytes:
+    """Return the canonical bytes of a message; v and cas, seq go in as they are."""
+    if isinstance(message, Response):
+        return _encode_response(message)
+    if isinstance(message, Error):
+        said: dict[str, Any] = {"e": [message.code, message.message], "t": message.t, "y": b"e"}
+        return bencode.encode(said)
+    if isinstance(message, Put | PutImmutable):
+        return _encode_put(message)
+    said = {"a": _arguments(message), "q": _name(message), "t": message.t, "y": b"q"}
+    if message.read_only:
+        said["ro"] = 1
+    return bencode.encode(said)
+
+
+def _name(query: Query) -> bytes:
+    return query.name if isinstance(query, UnknownQuery) else query.q
+
+
+def _arguments(query: Query) -> dict[str, Any]:
+    said: dict[str, Any] = {"id": query.node_id}
+    if isinstance(query, Get):
+        said["target"] = query.target
+        if query.seq is not None:
+            said["seq"] = query.seq
+    elif isinstance(query, FindNode):
+        said["target"] = query.target
+    elif isinstance(query, GetPeers):
+        said["info_hash"] = query.info_hash
+    elif isinstance(query, AnnouncePeer):
+        said |= {"info_hash": query.info_hash, "token": query.token}
+        said |= {"implied_port": 1, "port": 1} if query.port is None else {"port": query.port}
+    return said
+
+
+def _encode_put(put: Put | PutImmutable) -> bytes:
+    """Put the raw v, which is bencoded already, between the fields before and behind it."""
+    said: dict[str, Any] = {"id": put.node_id, "token": put.token}
+    if isinstance(put, Put):
+        said |= {"k": put.k, "seq": put.seq, "sig": put.sig}
+        if put.salt:
+            said["salt"] = put.salt
+        if put.cas is not None:
+            said["cas"] = put.cas
+    arguments = bencode.encode(said)[:-1] + b"1:v" + put.v + b"e"
+    rest: dict[str, Any] = {"q": put.q, "t": put.t, "y": b"q"}
+    if put.read_only:
+        rest["ro"] = 1
+    return b"d1:a" + arguments + bencode.encode(rest)[1:]
+
+
+def _encode_response(response: Response) -> bytes:
+    said: dict[str, Any] = {"id": response.node_id}
+    for name in ("token", "k", "seq", "sig"):
+        value = getattr(response, name)
+        if value is not None:
+            said[name] = value
+    nodes = [one for one in response.contacts if ":" not in one.endpoint[0]]
+    nodes6 = [one for one in response.contacts if ":" in one.endpoint[0]]
+    if nodes:
+        said["nodes"] = pack_contacts(nodes)
+    if nodes6:
+        said["nodes6"] = pack_contacts(nodes6)
+    raw = bencode.encode(said)[:-1]
+    if response.v is not None:
+        raw += b"1:v" + response.v
+    if response.peers:
+        raw += b"6:values" + bencode.encode([pack_endpoint(one) for one in response.peers])
+    return b"d1:r" + raw + b"e" + bencode.encode({"t": response.t, "y": b"r"})[1:]

@@ -14,6 +14,7 @@ NODE_ID_BYTES: Final = 20  # SHA1; BEP 5 node ids, targets and peer ids share th
 # bencode
 MAX_VALUE_DEPTH: Final = 32  # levels inside v; a record of ours needs 5, libtorrent stops at 100
 MAX_TEXT_BYTES: Final = 256 * 1024  # a JSON file for one value of 1,000 bytes; stops /dev/zero
+MAX_SIGNED_FILE_BYTES: Final = 8 * 1024  # a signed file takes 2,600 at most; some have indents
 
 # KRPC
 MAX_DATAGRAM_BYTES: Final = 4096  # the largest that is read; an item with nodes takes 1,500
@@ -63,6 +64,39 @@ MAINLINE_ROUTERS: Final = (  # long-running public bootstrap nodes of mainline
     "router.utorrent.com:6881",
 )
 
+CARRIERS: Final = ("libtorrent", "direct")  # names of what takes items to the DHT and back
+DEFAULT_CARRIER: Final = "libtorrent"  # one of them: what is used where nobody says
+
+# direct lookups
+CLOSEST: Final = 8  # k of BEP 5: a get ends when so many of the closest have answered
+DIRECT_COPIES: Final = 20  # nodes a put stores on: 99.64 % retrievable after 2 days (FACTS)
+TRANSACTION_BYTES: Final = 4  # of our t: cannot be guessed within the life of a query
+QUERY_TRIES: Final = 2  # with 5 % loss a live node misses both tries in 1 of 100
+FIRST_TIMEOUT: Final = 0.35  # s until the first answer tells more; 95 % of mainline is faster
+MIN_TIMEOUT: Final = 0.05  # s; loopback answers in 0.3 ms, a busy machine in 20
+MAX_TIMEOUT: Final = 1.0  # s; who takes longer is passed over
+ROUND_TRIP_DEVIATIONS: Final = 2.5  # mean deviations above the mean: 95 % of a lognormal
+ROUND_TRIP_PRIOR: Final = 4  # answers of one node that weigh as much as those of all others
+ROUND_TRIPS: Final = 10_000  # nodes whose round trip is remembered, about 300 B each
+CONTACTS: Final = 10_000  # nodes remembered for the next lookup, about 400 B each
+DEAD_CONTACTS: Final = 10_000  # silent nodes remembered
+DEAD_FOR: Final = 600.0  # s a silent node is not asked again
+FAR_IN_FLIGHT: Final = 3  # queries at once on the way to the target
+NEAR_IN_FLIGHT: Final = 8  # and among the closest nodes, who all have to be asked
+MAX_QUERIED: Final = 400  # nodes a lookup asks at most: 25 is usual, liars could make it endless
+MAX_CANDIDATES: Final = 200  # nodes a lookup keeps in mind; the farthest are let go
+MAX_OPERATIONS: Final = 10_000  # lookups and puts under way, about 20 KB each
+ANSWER_RATE: Final = 20.0  # answers a second to one /24: a node asks us a few a minute
+ANSWER_NETWORKS: Final = 4096  # networks whose answers are counted, about 200 B each
+ANSWERS_IN_ALL: Final = 1000.0  # answers a second: forged senders may be of any network
+ANSWER_RATIO: Final = 4  # bytes we answer for each that came in: 8 nodes to a get of 100 bytes
+ERROR_UNKNOWN: Final = 204  # BEP 5: method unknown
+RECEIVE_BATCH: Final = 256  # datagrams read before other work has its turn: about 10 ms of it
+SEND_BACKLOG: Final = 10_000  # datagrams that wait while the socket's buffer is full
+OPERATIONS_AT_ONCE: Final = 256  # lookups and puts under way; the others wait their turn
+LIVE_NODES_INTERVAL: Final = 60.0  # s between looks at what libtorrent's table gained
+DIRECT_SEND_RATE: Final = 2000.0  # queries a second on mainline: 200 KB/s up; a swarm has no limit
+
 # store
 CLEANUP_INTERVAL: Final = 60.0  # s between deletions of what expired: the networks' own figure
 KNOWN_PEERS: Final = 100_000  # public keys we know, about 200 B each; those seen last stay
@@ -72,8 +106,23 @@ WRITE_BEHIND_PENDING: Final = 100_000  # rows waiting while the disk fails; the 
 STORE_CLOSE_DEADLINE: Final = 0.5  # s a batch under way may still take when the store is closed
 BUSY_TIMEOUT: Final = 5.0  # s another process may hold the SQLite write lock
 WRITE_BEHIND_BUSY: Final = 0.2  # s the same for cache rows: two tries fit STORE_CLOSE_DEADLINE
+UNFINISHED_ROWS: Final = 32  # unfinished publishes in hand at once: half of LOOKUP_WINDOW
+FINISH_WITHIN: Final = 86_400.0  # s an offline start may last and still finish them afterwards
 
 # swarm
 SWARM_CONTACTS: Final = 40  # nodes each node is told of: fills its table within 2 s (FACTS)
 SWARM_READY_DEADLINE: Final = 30.0  # s
 MAX_SWARM_NODES: Final = 1000  # 1 MiB and one thread each (FACTS)
+
+# simnet
+SIM_NODES: Final = 2**24  # nodes; each has its own IPv4 address in 11.0.0.0/8
+SIM_CHURN_NODES: Final = 20_000  # nodes that may come and go: each slot costs about 1 KB
+SIM_ITEMS: Final = 700  # items a node holds: libtorrent's dht_max_dht_items
+SIM_BUCKETS: Final = (128, 64, 32, 16)  # entries of libtorrent's first four buckets
+SIM_BUCKET: Final = 8  # entries of every deeper bucket, and nodes in an answer: k of BEP 5
+ROUND_TRIP_FLOOR: Final = 0.020  # s, with the next two: the round trips of FACTS, "Mainline"
+ROUND_TRIP_MEDIAN: Final = 0.120  # s, median of the lognormal part
+ROUND_TRIP_SIGMA: Final = 0.6  # of the logarithm of the lognormal part
+SURVIVAL_SCALE: Final = 114_100.0  # s, Weibull lambda of how long copies live (FACTS, "Mainline")
+SURVIVAL_SHAPE: Final = 0.648  # Weibull shape of the same
+SHORTEST_LIFE: Final = 60.0  # s, mean life of the most restless 0.3 % of nodes: bounds generations

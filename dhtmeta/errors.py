@@ -18,7 +18,7 @@ DhtmetaError
 │   ├── InvalidItem         an item that does not verify, of whatever kind
 │   ├── NotFound            nobody holds it
 │   ├── NotStored           nobody accepted it
-│   └── Conflict            the ledger and the network disagree on the newest seq
+│   └── Conflict            ledger, network and what is to be put disagree on the newest seq
 └── DeadlineExceeded    it took longer than it was allowed to
 """
 
@@ -128,14 +128,23 @@ class NotStored(RemoteError):
 
 
 class Conflict(RemoteError):
-    """The ledger and the network disagree on the newest seq.
+    """What is to be published, the ledger and the network disagree on the newest seq or its value.
 
-    `ledger_seq` and `network_seq` are None where there is none.
+    `ledger_seq` and `network_seq` are None where there is none, or where it was not looked at.
+    `outcome` is the `dht.carrier.PutOutcome` of a put that reached nodes all the same, None where
+    nothing was sent.
     """
 
-    def __init__(self, message: str, ledger_seq: int | None, network_seq: int | None) -> None:
+    def __init__(
+        self,
+        message: str,
+        ledger_seq: int | None,
+        network_seq: int | None,
+        outcome: Any = None,
+    ) -> None:
         self.ledger_seq = ledger_seq
         self.network_seq = network_seq
+        self.outcome = outcome  # Any: the carriers are above this file in the house
         super().__init__(message)
 
 

@@ -1,0 +1,382 @@
+"""The direct carrier: the core on a socket and a loop, with libtorrent as the node beside it.
+
+libtorrent joins, keeps the routing table, announces and serves; here items are looked up and
+stored, with deadlines, futures and a limit on how many at once.
+"""
+
+import asyncio
+import ipaddress
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from dhtmeta.const import (
+    DIRECT_COPIES,
+    DIRECT_SEND_RATE,
+    LIVE_NODES_INTERVAL,
+    MAX_OPERATIONS,
+    OPERATIONS_AT_ONCE,
+    PUBLIC_KEY_BYTES,
+    READY_DEADLINE,
+)
+from dhtmeta.dht.carrier import Carrier, Choose, GetOutcome, PutOutcome
+from dhtmeta.dht.direct.core import Core, Ended, Found
+from dhtmeta.dht.direct.put import Put
+from dhtmeta.dht.direct.search import Search
+from dhtmeta.dht.direct.udp import Datagrams, Socket
+from dhtmeta.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidKey,
+    NetworkUnreachable,
+    NotStored,
+)
+from dhtmeta.krpc.compact import Contact, Endpoint
+from dhtmeta.values.item import SignedItem, check_salt, check_size, decode_value
+from dhtmeta.values.keys import Identity
+
+Operation = Search | Put
+
+
+class DirectCarrier:
+    """Our own lookups and puts over `udp`, starting from the nodes that `node` knows.
+
+    `contacts` are those that answered last time. `local` is for swarms on loopback: any address
+    may be asked, and nobody has to be spared. `copies` is how many nodes a put stores on.
+    """
+
+    signs_itself = False
+
+    def __init__(
+        self,
+        node: Carrier,
+        udp: Socket,
+        *,
+        contacts: Sequence[Contact] = (),
+        node_id: bytes | None = None,
+        local: bool = False,
+        copies: int = DIRECT_COPIES,
+        seed: int | None = None,
+    ) -> None:
+        """Take, for tests, a seed that makes every id repeatable."""
+        self.node = node
+        self._udp = udp
+        self._saved = list(contacts)
+        self._node_id = node_id
+        self._local = local
+        self._copies = copies
+        self._random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
+        self._core: Core | None = None
+        self._futures: dict[Operation, asyncio.Future[None]] = {}
+        self._listeners: dict[Search, Callable[[SignedItem], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._turn: asyncio.Handle | None = None
+        self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
+        self._wanted = 0
+        self._asked_node = float("-inf")
+
+    @property
+    def core(self) -> Core:
+        """The core; NetworkUnreachable before the start and after the end."""
+        if self._core is None:
+            raise NetworkUnreachable("this node is closed")
+        return self._core
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where our socket is bound."""
+        return self._udp.endpoint
+
+    async def start(self) -> None:
+        """Bind the port; PortError if it cannot be had."""
+        self._udp.open(self._on_datagrams)
+        loop = asyncio.get_running_loop()
+        v6 = ":" in self._udp.endpoint[0]
+        self._core = Core(
+            self._random,
+            loop.time(),
+            node_id=self._node_id,
+            may_ask=lambda endpoint: _may_ask(endpoint[0], v6, self._local),
+            sends_per_second=None if self._local else DIRECT_SEND_RATE,
+        )
+        for contact in self._saved:
+            self._core.note_alive(contact)
+
+    async def ready(self, deadline: float = READY_DEADLINE) -> None:
+        """See `Carrier.ready`: at once where nodes are remembered, else once libtorrent is."""
+        loop = asyncio.get_running_loop()
+        if len(self.core.contacts) and loop.time() < self._asked_node + LIVE_NODES_INTERVAL:
+            return
+        if not len(self.core.contacts):
+            await self.node.ready(deadline)
+        self._asked_node = loop.time()
+        for contact in await self.node.live_nodes():
+            self.core.note_alive(contact)
+
+    # the loop's side of the core
+
+    def _on_datagrams(self, datagrams: Datagrams) -> None:
+        core = self._core
+        if core is None:
+            return
+        now = asyncio.get_running_loop().time()
+        for data, source in datagrams:
+            core.receive_datagram(data, source, now)
+        self._drain()
+
+    def _drain(self) -> None:
+        """Send what is to be sent, tell what happened, and set the timer."""
+        self._turn = None
+        core = self._core
+        if core is None:
+            return
+        loop = asyncio.get_running_loop()
+        if datagrams := core.datagrams_to_send(loop.time()):
+            self._udp.send(datagrams)
+        while (event := core.next_event()) is not None:
+            if isinstance(event, Found):
+                self._tell(event)
+            else:
+                self._settle(event)
+        self._set_timer(core.next_timer())
+
+    def _tell(self, event: Found) -> None:
+        listener = self._listeners.get(event.search)
+        if listener is not None:
+            listener(event.item)
+
+    def _settle(self, event: Ended) -> None:
+        future = self._futures.pop(event.operation, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def _set_timer(self, due: float | None) -> None:
+        """Keep one timer; an earlier one than needed fires for nothing, which is cheaper."""
+        if due is None or (self._timer is not None and self._timer.when() <= due):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._core is not None:
+            self._core.handle_timer(asyncio.get_running_loop().time())
+            self._drain()
+
+    def _soon(self) -> None:
+        """Drain once for all that is begun in this turn of the loop."""
+        if self._turn is None:
+            self._turn = asyncio.get_running_loop().call_soon(self._drain)
+
+    async def _finish(self, operation: Operation, end: float) -> None:
+        """Wait for the end of an operation, and cut it short at loop time `end`."""
+        loop = asyncio.get_running_loop()
+        future = self._futures[operation] = loop.create_future()
+        self._soon()
+        cut = loop.call_at(end, self._cut, operation)
+        try:
+            await future
+        except asyncio.CancelledError:
+            self._cut(operation)
+            raise
+        finally:
+            cut.cancel()
+            self._futures.pop(operation, None)
+        if self._core is None:
+            raise NetworkUnreachable("this node is closed")
+
+    def _cut(self, operation: Operation) -> None:
+        if self._core is not None:
+            self._core.cancel(operation)
+            self._soon()
+
+    # gets and puts
+
+    async def get(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        on_item: Callable[[SignedItem], None],
+        deadline: float,
+        *,
+        enough: int | None = None,
+    ) -> GetOutcome:
+        """See `Carrier.get`."""
+        _check(public_key, salt)
+        end = asyncio.get_running_loop().time() + deadline
+        await self.ready(min(deadline, READY_DEADLINE))
+        async with _Slot(self, end):
+            search = await self._search(public_key, salt, end, on_item, None, enough)
+        return search.outcome
+
+    async def _search(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        end: float,
+        on_item: Callable[[SignedItem], None],
+        closest: int | None,
+        enough: int | None,
+    ) -> Search:
+        """Run one search to its end; NetworkUnreachable if nobody answered at all."""
+        now = asyncio.get_running_loop().time()
+        wide = {} if closest is None else {"closest": closest}
+        search = self.core.look_up(public_key, salt, now, enough=enough, **wide)
+        self._listeners[search] = on_item
+        try:
+            await self._finish(search, end)
+        finally:
+            del self._listeners[search]
+        outcome = search.outcome
+        if outcome.converged and not outcome.answered:
+            self._asked_node = float("-inf")
+            raise NetworkUnreachable("no DHT node answers any more")
+        return search
+
+    async def put(self, identity: Identity, v: bytes, salt: bytes, deadline: float) -> PutOutcome:
+        """See `Carrier.put`."""
+        check_salt(salt)
+        check_size(v)
+        decode_value(v)
+
+        async def choose(newest: SignedItem | None) -> SignedItem:
+            seq = 1 if newest is None else newest.seq + 1
+            return SignedItem.sign(identity, v, seq, salt)
+
+        return await self.put_item(identity.public_key, salt, choose, deadline)
+
+    async def put_item(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        choose: Choose,
+        deadline: float,
+        *,
+        cas: int | None = None,
+    ) -> PutOutcome:
+        """See `Carrier.put_item`: one lookup of the `copies` closest, then the put to them."""
+        _check(public_key, salt)
+        end = asyncio.get_running_loop().time() + deadline
+        await self.ready(min(deadline, READY_DEADLINE))
+        async with _Slot(self, end):
+            search = await self._search(public_key, salt, end, _ignore, self._copies, None)
+            if not search.converged:
+                raise DeadlineExceeded(f"the look before the put took more than {deadline:g} s")
+            item = await choose(search.best)
+            put = self.core.store(search, item, copies=self._copies, cas=cas)
+            await self._finish(put, end)
+        return _judged(put, deadline)
+
+    # the node
+
+    async def announce(self, info_hash: bytes, port: int) -> None:
+        """See `Carrier.announce`."""
+        await self.node.announce(info_hash, port)
+
+    async def get_peers(self, info_hash: bytes, wait: float) -> list[Endpoint]:
+        """See `Carrier.get_peers`."""
+        return await self.node.get_peers(info_hash, wait)
+
+    async def live_nodes(self) -> list[Contact]:
+        """See `Carrier.live_nodes`."""
+        return await self.node.live_nodes()
+
+    def add_nodes(self, endpoints: Sequence[Endpoint]) -> None:
+        """See `Carrier.add_nodes`: libtorrent's table hears of them, and so do we."""
+        self.node.add_nodes(endpoints)
+        self.core.greet(endpoints)
+        self._soon()
+
+    async def silent_contacts(self, grace: float) -> list[str]:
+        """See `Carrier.silent_contacts`."""
+        return await self.node.silent_contacts(grace)
+
+    def saved_state(self) -> bytes:
+        """See `Carrier.saved_state`."""
+        return self.node.saved_state()
+
+    def contacts(self) -> list[Contact]:
+        """Return the nodes that answered, to be given to the next start."""
+        return [] if self._core is None else list(self._core.contacts)
+
+    async def close(self) -> None:
+        """See `Carrier.close`."""
+        self._core = None
+        if self._timer is not None:
+            self._timer.cancel()
+        for future in self._futures.values():
+            if not future.done():
+                future.set_result(None)
+        self._udp.close()
+        await self.node.close()
+
+
+class _Slot:
+    """One of the operations at once; the others wait their turn, to their deadline."""
+
+    def __init__(self, carrier: DirectCarrier, end: float) -> None:
+        self._carrier = carrier
+        self._end = end
+
+    async def __aenter__(self) -> None:
+        carrier = self._carrier
+        if carrier._wanted >= MAX_OPERATIONS:
+            raise DeadlineExceeded(f"{MAX_OPERATIONS} lookups are waiting already; ask again later")
+        carrier._wanted += 1
+        try:
+            async with asyncio.timeout_at(self._end):
+                await carrier._slots.acquire()
+        except TimeoutError:
+            carrier._wanted -= 1
+            raise DeadlineExceeded("other lookups took all the time; nothing was sent") from None
+        except BaseException:
+            carrier._wanted -= 1
+            raise
+
+    async def __aexit__(self, *error: object) -> None:
+        self._carrier._wanted -= 1
+        self._carrier._slots.release()
+
+
+def _judged(put: Put, deadline: float) -> PutOutcome:
+    """Return the outcome of a put, or raise what it means."""
+    outcome, other = put.outcome, put.other
+    if other is not None:
+        what = "a newer item" if other.seq > put.item.seq else "another value under the same seq"
+        raise Conflict(
+            f"the network holds {what} (seq {other.seq}); {outcome.accepted} nodes took "
+            f"seq {put.item.seq} all the same",
+            put.item.seq,
+            other.seq,
+            outcome,
+        )
+    if not outcome.accepted:
+        if not put.finished:
+            raise DeadlineExceeded(f"no node accepted the item within {deadline:g} s")
+        codes = ", ".join(sorted({str(one.code) for one in outcome.rejected})) or "no answer"
+        raise NotStored(f"no node accepted the item ({codes})")
+    return outcome
+
+
+def _check(public_key: bytes, salt: bytes) -> None:
+    if len(public_key) != PUBLIC_KEY_BYTES:
+        raise InvalidKey(f"a public key is {PUBLIC_KEY_BYTES} bytes, got {len(public_key)}")
+    check_salt(salt)
+
+
+def _ignore(item: SignedItem) -> None:
+    """Take an item that nobody waits for."""
+
+
+@lru_cache(maxsize=65_536)
+def _may_ask(host: str, v6: bool, local: bool) -> bool:
+    """Whether a node there may be asked: of our address family, and on mainline a global one.
+
+    Else a liar could have us send datagrams into our own network.
+    """
+    if (":" in host) != v6:
+        return False
+    address = ipaddress.ip_address(host)
+    return local or (address.is_global and not address.is_multicast)

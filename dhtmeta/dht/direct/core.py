@@ -1,0 +1,272 @@
+"""The direct node without its socket: datagrams in and out, a timer, events; no IO and no clock.
+
+Five verbs drive it, each with `now` (s, monotonic): `receive_datagram`, `datagrams_to_send`,
+`next_timer`, `handle_timer`, `next_event`. Lookups and puts are begun with `look_up` and `store`.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+from typing import TypeAlias
+
+from dhtmeta.const import CLOSEST, DIRECT_COPIES, NODE_ID_BYTES
+from dhtmeta.dht.direct.answers import Allowance, Answers
+from dhtmeta.dht.direct.contacts import Contacts
+from dhtmeta.dht.direct.lookup import Candidate
+from dhtmeta.dht.direct.put import Put, ReadBack
+from dhtmeta.dht.direct.search import Search
+from dhtmeta.dht.direct.transactions import Asker, Transaction, Transactions
+from dhtmeta.errors import MalformedMessage
+from dhtmeta.krpc import codec, messages
+from dhtmeta.krpc.compact import Contact, Endpoint
+from dhtmeta.values.item import SignedItem
+
+Datagram = tuple[bytes, Endpoint]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A search found an item that is better than all before."""
+
+    search: Search
+    item: SignedItem
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A search or a put is over; its `outcome` says how."""
+
+    operation: Search | Put
+
+
+Event: TypeAlias = Found | Ended
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Datagrams and bytes since the start, and what came in that was of no use."""
+
+    datagrams_in: int = 0
+    datagrams_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    malformed: int = 0
+    unsolicited: int = 0
+
+
+class Core:
+    """Lookups, puts and answers of one node. `random` makes ids; seeded, all is repeatable."""
+
+    def __init__(
+        self,
+        random: Random,
+        now: float,
+        *,
+        node_id: bytes | None = None,
+        may_ask: Callable[[Endpoint], bool] = lambda endpoint: True,
+        sends_per_second: float | None = None,
+    ) -> None:
+        """Take whom we may send queries to, and how many of them a second (None: any number)."""
+        self.node_id = node_id or random.randbytes(NODE_ID_BYTES)
+        self.contacts = Contacts()
+        self.traffic = Traffic()
+        self._transactions = Transactions(random)
+        self._answers = Answers(self.node_id, self.contacts, random, now)
+        self._may_ask = may_ask
+        self._allowance = Allowance(sends_per_second, now) if sends_per_second else None
+        self._queries: deque[Transaction] = deque()  # to be sent
+        self._replies: deque[Datagram] = deque()
+        self._events: deque[Event] = deque()
+
+    # the five verbs
+
+    def receive_datagram(self, data: bytes, source: Endpoint, now: float) -> None:
+        """Take what came in; whatever is not understood or not asked for changes nothing."""
+        self.traffic.datagrams_in += 1
+        self.traffic.bytes_in += len(data)
+        try:
+            message = codec.decode(data)
+        except MalformedMessage:
+            self.traffic.malformed += 1
+            return
+        if isinstance(message, messages.Query):
+            self._answer(message, len(data), source, now)
+            return
+        transaction = self._transactions.close(message.t, source, now)
+        if transaction is None:
+            self.traffic.unsolicited += 1
+        elif transaction.asker.ended:
+            return
+        elif isinstance(message, messages.Response):
+            transaction.asker.answered(transaction.subject, message, now)
+        elif isinstance(message, messages.Error):
+            transaction.asker.refused(transaction.subject, message, now)
+
+    def datagrams_to_send(self, now: float) -> list[Datagram]:
+        """Return what is to go out now, in this order."""
+        ready: list[Datagram] = list(self._replies)
+        self._replies.clear()
+        queries, allowance = self._queries, self._allowance
+        while queries:
+            if queries[0].asker.ended:
+                queries.popleft()
+                continue
+            if allowance is not None and not allowance.take(now):
+                break
+            transaction = queries.popleft()
+            self._transactions.sent(transaction, now)
+            ready.append((transaction.data, transaction.endpoint))
+        self.traffic.datagrams_out += len(ready)
+        self.traffic.bytes_out += sum(len(data) for data, _ in ready)
+        return ready
+
+    def next_timer(self) -> float | None:
+        """Return when `handle_timer` is to be called; None if there is nothing to wait for."""
+        due = self._transactions.next_timer()
+        if self._queries and self._allowance is not None:
+            allowed = self._allowance.next
+            return allowed if due is None else min(due, allowed)
+        return due
+
+    def handle_timer(self, now: float) -> None:
+        """Ask again, or give up, whom we waited for long enough."""
+        self._queries.extend(self._transactions.expire(now))
+
+    def next_event(self) -> Event | None:
+        """Return what happened, oldest first, None if there is nothing more."""
+        return self._events.popleft() if self._events else None
+
+    # what to do
+
+    def look_up(
+        self,
+        public_key: bytes,
+        salt: bytes,
+        now: float,
+        *,
+        closest: int = CLOSEST,
+        enough: int | None = None,
+    ) -> Search:
+        """Begin a lookup; it may end at once where no node is known."""
+        search = Search(self, public_key, salt, closest=closest, enough=enough)
+        seeds = self.contacts.closest(search.target, max(CLOSEST, closest))
+        search.start(seeds, now)
+        return search
+
+    def store(
+        self, search: Search, item: SignedItem, *, copies: int = DIRECT_COPIES, cas: int | None
+    ) -> Put:
+        """Store an item on the nodes that a search of its key found."""
+        put = Put(self, search, item, copies, cas)
+        put.start()
+        return put
+
+    def cancel(self, operation: Search | Put) -> None:
+        """End it now; its outcome tells how far it came."""
+        operation.end()
+
+    def greet(self, endpoints: Iterable[Endpoint]) -> None:
+        """Ask nodes whose ids are not known yet who they are; those that answer are remembered."""
+        for endpoint in endpoints:
+            query = messages.FindNode(
+                t=self._transactions.new_id(),
+                node_id=self.node_id,
+                read_only=True,
+                target=self.node_id,
+            )
+            self._ask(_Greeting(self, endpoint), None, endpoint, query)
+
+    # what searches and puts ask of it
+
+    def get(self, asker: Asker, candidate: Candidate, target: bytes, seq: int | None) -> None:
+        """Send a get query."""
+        query = messages.Get(
+            t=self._transactions.new_id(),
+            node_id=self.node_id,
+            read_only=True,
+            target=target,
+            seq=seq,
+        )
+        self._ask(asker, candidate, candidate.contact.endpoint, query)
+
+    def read(self, asker: ReadBack, candidate: Candidate, target: bytes) -> None:
+        """Send a get query for what was just put."""
+        self.get(asker, candidate, target, None)
+
+    def put(self, asker: Put, candidate: Candidate, item: SignedItem, cas: int | None) -> None:
+        """Send a put query."""
+        assert candidate.token is not None
+        query = messages.Put(
+            t=self._transactions.new_id(),
+            node_id=self.node_id,
+            read_only=True,
+            token=candidate.token,
+            k=item.public_key,
+            salt=item.salt,
+            seq=item.seq,
+            v=item.v,
+            sig=item.sig,
+            cas=cas,
+        )
+        self._ask(asker, candidate, candidate.contact.endpoint, query)
+
+    def _ask(
+        self, asker: Asker, subject: object, endpoint: Endpoint, query: messages.Query
+    ) -> None:
+        data = codec.encode(query)
+        self._queries.append(Transaction(query.t, data, endpoint, asker, subject))
+
+    def usable(self, contacts: Iterable[Contact], now: float) -> list[Contact]:
+        """Return those that may be asked: not us, not silent lately, not out of bounds."""
+        return [
+            one
+            for one in contacts
+            if one.node_id != self.node_id
+            and not self.contacts.is_dead(one.endpoint, now)
+            and self._may_ask(one.endpoint)
+        ]
+
+    def note_alive(self, contact: Contact) -> None:
+        """Remember a node that answered."""
+        self.contacts.add(contact)
+
+    def note_silent(self, contact: Contact, now: float) -> None:
+        """Remember a node that did not."""
+        self.contacts.note_silent(contact, now)
+
+    def found(self, search: Search, item: SignedItem) -> None:
+        """Tell of an item."""
+        self._events.append(Found(search, item))
+
+    def end(self, operation: Search | Put) -> None:
+        """Tell that it is over."""
+        self._events.append(Ended(operation))
+
+    def _answer(self, query: messages.Query, size: int, source: Endpoint, now: float) -> None:
+        answer = self._answers.answer(query, size, source, now)
+        if answer is not None:
+            self._replies.append((codec.encode(answer), source))
+
+
+class _Greeting:
+    """One node that was asked who it is."""
+
+    ended = False
+
+    def __init__(self, core: Core, endpoint: Endpoint) -> None:
+        self._core = core
+        self._endpoint = endpoint
+
+    def answered(self, subject: object, response: messages.Response, now: float) -> None:
+        """See `Asker`."""
+        self._core.note_alive(Contact(response.node_id, self._endpoint))
+
+    def refused(self, subject: object, error: messages.Error, now: float) -> None:
+        """See `Asker`."""
+
+    def slow(self, subject: object, now: float) -> None:
+        """See `Asker`."""
+
+    def failed(self, subject: object, now: float) -> None:
+        """See `Asker`."""

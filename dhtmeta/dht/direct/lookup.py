@@ -1,0 +1,165 @@
+"""Which node a lookup asks next, and when it is over: nothing about items, sockets or time.
+
+Closest first. Far from the target a few queries at once are enough, since each answer makes all
+farther nodes needless; among the closest, all have to be asked, so they are asked together. A
+node that is slow no longer counts as asked, but is waited for while it is among the closest.
+"""
+
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Iterator
+from enum import Enum, auto
+
+from dhtmeta.const import (
+    CLOSEST,
+    FAR_IN_FLIGHT,
+    MAX_CANDIDATES,
+    MAX_QUERIED,
+    NEAR_IN_FLIGHT,
+)
+from dhtmeta.krpc.compact import Contact, Endpoint
+
+
+class State(Enum):
+    """How far a candidate is: not asked yet, asked, asked again, and how that ended."""
+
+    NEW = auto()
+    ASKED = auto()
+    SLOW = auto()
+    ANSWERED = auto()
+    FAILED = auto()
+
+
+class Candidate:
+    """A node that may be among the closest, and what it said; `distance` is XOR (BEP 5)."""
+
+    __slots__ = ("contact", "distance", "others", "seq", "shadowed", "state", "token", "v")
+
+    def __init__(self, contact: Contact, distance: int) -> None:
+        self.contact = contact
+        self.distance = distance
+        self.state = State.NEW
+        self.others: list[Contact] = []  # the same id at other addresses: somebody lies
+        self.token: bytes | None = None
+        self.seq: int | None = None  # of the verified item that it showed
+        self.v: bytes | None = None
+        self.shadowed = False  # something that is not the item hid it
+
+
+class Lookup:
+    """A search for the `closest` live nodes to `target` (20 bytes), starting from `seeds`."""
+
+    def __init__(self, target: bytes, seeds: Iterable[Contact], closest: int = CLOSEST) -> None:
+        self.target = target
+        self.closest = closest
+        self.queried = 0
+        self._number = int.from_bytes(target, "big")
+        self._order: list[int] = []  # distances of all that have not failed, sorted
+        self._candidates: dict[int, Candidate] = {}
+        self._asked: set[Endpoint] = set()
+        self.add(seeds)
+
+    def add(self, contacts: Iterable[Contact]) -> None:
+        """Take in nodes that somebody named."""
+        number, candidates = self._number, self._candidates
+        for contact in contacts:
+            distance = int.from_bytes(contact[0], "big") ^ number
+            known = candidates.get(distance)
+            if known is None:
+                candidates[distance] = Candidate(contact, distance)
+                insort(self._order, distance)
+            elif known.contact[1] != contact[1]:
+                self._add_other(known, contact)
+        while len(self._order) > MAX_CANDIDATES:
+            del candidates[self._order.pop()]
+
+    def _add_other(self, known: Candidate, contact: Contact) -> None:
+        """Keep a second address of an id for when the first does not answer."""
+        if known.state is State.FAILED and contact.endpoint not in self._asked:
+            known.contact, known.state = contact, State.NEW
+            insort(self._order, known.distance)
+        elif known.state is not State.ANSWERED and len(known.others) < 2:
+            known.others.append(contact)
+
+    def next(self) -> Candidate | None:
+        """Return the node to ask now; it counts as asked. None while there is none."""
+        in_flight, near = 0, False
+        for distance in self._order[: self.closest]:
+            candidate = self._candidates[distance]
+            state = candidate.state
+            if state is State.NEW:
+                return self._ask(candidate, in_flight, NEAR_IN_FLIGHT if near else FAR_IN_FLIGHT)
+            in_flight += state is State.ASKED
+            near = near or state is State.ANSWERED
+        return None
+
+    def _ask(self, candidate: Candidate, in_flight: int, limit: int) -> Candidate | None:
+        if in_flight >= limit or self.queried >= MAX_QUERIED:
+            return None
+        if candidate.contact.endpoint in self._asked:
+            self.fail(candidate)
+            return self.next()
+        self._asked.add(candidate.contact.endpoint)
+        candidate.state = State.ASKED
+        self.queried += 1
+        return candidate
+
+    def answer(
+        self, candidate: Candidate, node_id: bytes, contacts: Iterable[Contact]
+    ) -> Candidate | None:
+        """Take an answer; returns whose it is, None where it goes by somebody else's id.
+
+        A node may have another id than was said of it: then its answer counts for that one.
+        """
+        if node_id != candidate.contact.node_id:
+            self.fail(candidate)
+            found = self._true(Contact(node_id, candidate.contact.endpoint))
+            if found is None:
+                return None
+            candidate = found
+        candidate.state = State.ANSWERED
+        self.add(contacts)
+        return candidate
+
+    def _true(self, contact: Contact) -> Candidate | None:
+        """Return the candidate for a node that told its id itself."""
+        distance = int.from_bytes(contact.node_id, "big") ^ self._number
+        known = self._candidates.get(distance)
+        if known is None or known.state is State.FAILED:
+            insort(self._order, distance)
+            known = self._candidates[distance] = Candidate(contact, distance)
+        return known if known.contact.endpoint == contact.endpoint else None
+
+    def fail(self, candidate: Candidate) -> None:
+        """Give a node up, or go on with another address that was named for its id."""
+        if candidate.state is State.ANSWERED or candidate.state is State.FAILED:
+            return
+        while candidate.others:
+            candidate.contact = candidate.others.pop(0)
+            if candidate.contact.endpoint not in self._asked:
+                candidate.state = State.NEW
+                return
+        candidate.state = State.FAILED
+        at = bisect_left(self._order, candidate.distance)
+        if self._order[at : at + 1] == [candidate.distance]:
+            del self._order[at]
+
+    @property
+    def over(self) -> bool:
+        """Whether the closest have all answered, or nobody is left to ask."""
+        candidates = self._candidates
+        waiting = State.ASKED, State.SLOW
+        given_up = self.queried >= MAX_QUERIED
+        for distance in self._order[: self.closest]:
+            state = candidates[distance].state
+            if state in waiting or (state is State.NEW and not given_up):
+                return False
+        return True
+
+    def answered(self, count: int | None = None) -> Iterator[Candidate]:
+        """Yield the nodes that answered, closest first, at most `count` of them."""
+        for distance in list(self._order):
+            candidate = self._candidates[distance]
+            if candidate.state is State.ANSWERED:
+                yield candidate
+                if count is not None and (count := count - 1) <= 0:
+                    return

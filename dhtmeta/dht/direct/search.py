@@ -1,0 +1,199 @@
+"""What a lookup makes of the items that nodes show: verified, newest first, liars passed by."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from dhtmeta._fast import ed25519
+from dhtmeta.const import CLOSEST
+from dhtmeta.dht.carrier import GetOutcome
+from dhtmeta.dht.direct.lookup import Candidate, Lookup, State
+from dhtmeta.errors import InvalidItem
+from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.messages import Error, Response
+from dhtmeta.values.item import SignedItem, better
+
+Shown = tuple[int, bytes, bytes]  # seq, v, sig
+
+
+class Network(Protocol):
+    """What a search or a put needs of the core."""
+
+    def get(self, asker: "Search", candidate: Candidate, target: bytes, seq: int | None) -> None:
+        """Send a get query."""
+
+    def usable(self, contacts: Iterable[Contact], now: float) -> list[Contact]:
+        """Return those that may be asked."""
+
+    def note_alive(self, contact: Contact) -> None:
+        """Remember a node that answered."""
+
+    def note_silent(self, contact: Contact, now: float) -> None:
+        """Remember a node that did not."""
+
+    def found(self, search: "Search", item: SignedItem) -> None:
+        """Hand over an item that is better than what was found before."""
+
+    def end(self, search: "Search") -> None:
+        """Hear that it is over."""
+
+
+class Search:
+    """One item's lookup: `best` is the newest that verified, `outcome` what to tell of it.
+
+    It ends when the `closest` nodes have answered, or with the first item whose seq is not below
+    `enough`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        public_key: bytes,
+        salt: bytes,
+        *,
+        closest: int = CLOSEST,
+        enough: int | None = None,
+    ) -> None:
+        self.public_key = public_key
+        self.salt = salt
+        self.target = ed25519.target(public_key, salt)
+        self.lookup = Lookup(self.target, (), closest)
+        self.best: SignedItem | None = None
+        self.ended = False
+        self.converged = False
+        self._enough = enough
+        self._network = network
+        self._shown: dict[Shown, SignedItem | None] = {}  # None: it did not verify
+        self._asked_again = 0
+        self._heard = 0
+        self._refused = 0
+        self._conflicts = 0
+
+    def start(self, seeds: Iterable[Contact], now: float) -> None:
+        """Begin with these nodes."""
+        self.lookup.add(self._network.usable(seeds, now))
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Ask whom the lookup wants to ask, or end it."""
+        while not self.ended and (candidate := self.lookup.next()) is not None:
+            self._network.get(self, candidate, self.target, None)
+        if not self.ended and not self._asked_again and self.lookup.over:
+            self.end(converged=True)
+
+    def end(self, *, converged: bool = False) -> None:
+        """End it, finished or not."""
+        if not self.ended:
+            self.ended, self.converged = True, converged
+            self._network.end(self)
+
+    # what transactions tell
+
+    def answered(self, subject: object, response: Response, now: float) -> None:
+        """See `Asker`."""
+        assert isinstance(subject, Candidate)
+        candidate: Candidate | None = subject
+        if subject.state is State.ANSWERED:
+            self._asked_again -= 1
+        else:
+            self._heard += 1
+            contacts = self._network.usable(response.contacts, now)
+            candidate = self.lookup.answer(subject, response.node_id, contacts)
+        if candidate is not None:
+            self._network.note_alive(candidate.contact)
+            candidate.token = response.token or candidate.token
+            self._offer(candidate, response)
+        self.go_on()
+
+    def refused(self, subject: object, error: Error, now: float) -> None:
+        """See `Asker`: a node that does not know "get" is no help."""
+        self._give_up(subject)
+
+    def slow(self, subject: object, now: float) -> None:
+        """See `Asker`: somebody else is asked meanwhile."""
+        assert isinstance(subject, Candidate)
+        if subject.state is State.ASKED:
+            subject.state = State.SLOW
+            self.go_on()
+
+    def failed(self, subject: object, now: float) -> None:
+        """See `Asker`."""
+        assert isinstance(subject, Candidate)
+        self._network.note_silent(subject.contact, now)
+        self._give_up(subject)
+
+    def _give_up(self, subject: object) -> None:
+        assert isinstance(subject, Candidate)
+        if subject.state is State.ANSWERED:
+            self._asked_again -= 1
+        self.lookup.fail(subject)
+        self.go_on()
+
+    # items
+
+    def _offer(self, candidate: Candidate, response: Response) -> None:
+        """Judge what a node shows: verify before anything else is believed of it."""
+        if response.v is None or self.ended:
+            return None
+        if response.k is None or response.sig is None or response.seq is None:
+            return self._unshadow(candidate)
+        if self.best is not None and response.seq < self.best.seq:
+            return None  # older than what is proved: not worth a verification
+        item = self._verified(response.k, (response.seq, response.v, response.sig))
+        if item is None:
+            self._refused += 1
+            return None
+        candidate.seq, candidate.v = item.seq, item.v
+        return self._take(item)
+
+    def _verified(self, public_key: bytes, shown: Shown) -> SignedItem | None:
+        """Verify what was shown, once for all nodes that show the same."""
+        if public_key != self.public_key:
+            return None
+        if shown not in self._shown:
+            seq, v, sig = shown
+            try:
+                item = SignedItem.verified(self.target, public_key, self.salt, seq, v, sig)
+            except InvalidItem:
+                self._shown[shown] = None
+            else:
+                self._shown[shown] = item
+        return self._shown[shown]
+
+    def _take(self, item: SignedItem) -> None:
+        if self.best is not None and item.seq == self.best.seq and item.v != self.best.v:
+            self._conflicts += 1
+        if better(self.best, item):
+            self.best = item
+            self._network.found(self, item)
+            if self._enough is not None and item.seq >= self._enough:
+                self.end()
+
+    def _unshadow(self, candidate: Candidate) -> None:
+        """Ask again with seq: something without a signature hides the item from a plain get.
+
+        libtorrent nodes store it so, and still show the real one to a get that carries a seq
+        below it (FACTS, "Gets").
+        """
+        self._refused += 1
+        if not candidate.shadowed:
+            candidate.shadowed = True
+            self._asked_again += 1
+            self._network.get(self, candidate, self.target, 0)
+
+    @property
+    def outcome(self) -> GetOutcome:
+        """What there is to tell, now."""
+        best = self.best
+        held = sum(
+            best is not None and (one.seq, one.v) == (best.seq, best.v)
+            for one in self.lookup.answered()
+        )
+        return GetOutcome(
+            best,
+            self.converged,
+            self._refused,
+            self._conflicts,
+            self.lookup.queried,
+            self._heard,
+            held,
+        )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from dhtmeta.const import CLOSEST, DIRECT_COPIES, NODE_ID_BYTES
+from dhtmeta.const import CLOSEST, DIRECT_COPIES, NODE_ID_BYTES, QUERY_TRIES
 from dhtmeta.dht.direct.answers import Allowance, Answers
 from dhtmeta.dht.direct.contacts import Contacts
 from dhtmeta.dht.direct.lookup import Candidate
@@ -115,8 +115,8 @@ class Core:
             if allowance is not None and not allowance.take(now):
                 break
             transaction = queries.popleft()
-            self._transactions.sent(transaction, now)
-            ready.append((transaction.data, transaction.endpoint))
+            data = self._transactions.send(transaction, now)
+            ready.append((data, transaction.endpoint))
         self.traffic.datagrams_out += len(ready)
         self.traffic.bytes_out += sum(len(data) for data, _ in ready)
         return ready
@@ -170,7 +170,7 @@ class Core:
         """Ask nodes whose ids are not known yet who they are; those that answer are remembered."""
         for endpoint in endpoints:
             query = messages.FindNode(
-                t=self._transactions.new_id(),
+                t=b"",
                 node_id=self.node_id,
                 read_only=True,
                 target=self.node_id,
@@ -182,7 +182,7 @@ class Core:
     def get(self, asker: Asker, candidate: Candidate, target: bytes, seq: int | None) -> None:
         """Send a get query."""
         query = messages.Get(
-            t=self._transactions.new_id(),
+            t=b"",
             node_id=self.node_id,
             read_only=True,
             target=target,
@@ -198,7 +198,7 @@ class Core:
         """Send a put query."""
         assert candidate.token is not None
         query = messages.Put(
-            t=self._transactions.new_id(),
+            t=b"",
             node_id=self.node_id,
             read_only=True,
             token=candidate.token,
@@ -214,18 +214,16 @@ class Core:
     def _ask(
         self, asker: Asker, subject: object, endpoint: Endpoint, query: messages.Query
     ) -> None:
-        data = codec.encode(query)
-        self._queries.append(Transaction(query.t, data, endpoint, asker, subject))
+        self._queries.append(Transaction(query, endpoint, asker, subject))
 
-    def usable(self, contacts: Iterable[Contact], now: float) -> list[Contact]:
-        """Return those that may be asked: not us, not silent lately, not out of bounds."""
-        return [
-            one
-            for one in contacts
-            if one.node_id != self.node_id
-            and not self.contacts.is_dead(one.endpoint, now)
-            and self._may_ask(one.endpoint)
-        ]
+    def usable(self, contact: Contact, now: float) -> bool:
+        """Whether a node may be asked: not us, not silent lately, not out of bounds."""
+        endpoint = contact.endpoint
+        return (
+            contact.node_id != self.node_id
+            and not self.contacts.is_dead(endpoint, now)
+            and self._may_ask(endpoint)
+        )
 
     def note_alive(self, contact: Contact) -> None:
         """Remember a node that answered."""
@@ -268,5 +266,6 @@ class _Greeting:
     def slow(self, subject: object, now: float) -> None:
         """See `Asker`."""
 
-    def failed(self, subject: object, now: float) -> None:
+    def unheard(self, subject: object, tries: int, now: float) -> bool:
         """See `Asker`."""
+        return tries < QUERY_TRIES

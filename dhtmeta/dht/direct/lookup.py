@@ -13,8 +13,10 @@ from dhtmeta.const import (
     CLOSEST,
     FAR_IN_FLIGHT,
     MAX_CANDIDATES,
+    MAX_FAR_IN_FLIGHT,
     MAX_QUERIED,
     NEAR_IN_FLIGHT,
+    SETBACKS,
 )
 from dhtmeta.krpc.compact import Contact, Endpoint
 
@@ -52,6 +54,7 @@ class Lookup:
         self.target = target
         self.closest = closest
         self.queried = 0
+        self._setbacks = 0  # nodes that were slow: the more, the less is left to one of them
         self._number = int.from_bytes(target, "big")
         self._order: list[int] = []  # distances of all that have not failed, sorted
         self._candidates: dict[int, Candidate] = {}
@@ -87,10 +90,19 @@ class Lookup:
             candidate = self._candidates[distance]
             state = candidate.state
             if state is State.NEW:
-                return self._ask(candidate, in_flight, NEAR_IN_FLIGHT if near else FAR_IN_FLIGHT)
+                return self._ask(candidate, in_flight, NEAR_IN_FLIGHT if near else self._far())
             in_flight += state is State.ASKED
             near = near or state is State.ANSWERED
         return None
+
+    def _far(self) -> int:
+        """Return how many queries at once there are far from the target."""
+        return min(MAX_FAR_IN_FLIGHT, FAR_IN_FLIGHT + self._setbacks // SETBACKS)
+
+    def slow(self, candidate: Candidate) -> None:
+        """Pass a node over: others are asked meanwhile, and more of them at once."""
+        candidate.state = State.SLOW
+        self._setbacks += 1
 
     def _ask(self, candidate: Candidate, in_flight: int, limit: int) -> Candidate | None:
         if in_flight >= limit or self.queried >= MAX_QUERIED:
@@ -128,6 +140,15 @@ class Lookup:
             insort(self._order, distance)
             known = self._candidates[distance] = Candidate(contact, distance)
         return known if known.contact.endpoint == contact.endpoint else None
+
+    def is_close(self, candidate: Candidate) -> bool:
+        """Whether it is among the closest that have not failed."""
+        return bisect_left(self._order, candidate.distance) < self.closest
+
+    def skip(self, candidate: Candidate) -> None:
+        """Give a node up that was not asked after all."""
+        self.queried -= 1
+        self.fail(candidate)
 
     def fail(self, candidate: Candidate) -> None:
         """Give a node up, or go on with another address that was named for its id."""

@@ -6,6 +6,7 @@ took our value, and a refused one may be held all the same (FACTS), so only read
 
 from typing import Protocol
 
+from dhtmeta.const import QUERY_TRIES
 from dhtmeta.dht.carrier import PutOutcome, Rejection
 from dhtmeta.dht.direct.lookup import Candidate
 from dhtmeta.dht.direct.search import Search
@@ -87,10 +88,13 @@ class Put:
     def slow(self, subject: object, now: float) -> None:
         """See `Asker`."""
 
-    def failed(self, subject: object, now: float) -> None:
+    def unheard(self, subject: object, tries: int, now: float) -> bool:
         """See `Asker`."""
+        if tries < QUERY_TRIES:
+            return True
         self._silent += 1
         self._settled()
+        return False
 
     def _settled(self) -> None:
         """Read back once every node has had its say: those that may hold something now."""
@@ -166,9 +170,12 @@ class ReadBack:
     def slow(self, subject: object, now: float) -> None:
         """See `Asker`."""
 
-    def failed(self, subject: object, now: float) -> None:
+    def unheard(self, subject: object, tries: int, now: float) -> bool:
         """See `Asker`."""
+        if tries < QUERY_TRIES:
+            return True
         self._settled()
+        return False
 
     def _settled(self) -> None:
         self._waiting -= 1

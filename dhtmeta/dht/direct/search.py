@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dhtmeta._fast import ed25519
-from dhtmeta.const import CLOSEST
+from dhtmeta.const import CLOSEST, QUERY_TRIES
 from dhtmeta.dht.carrier import GetOutcome
 from dhtmeta.dht.direct.lookup import Candidate, Lookup, State
 from dhtmeta.errors import InvalidItem
@@ -21,8 +21,8 @@ class Network(Protocol):
     def get(self, asker: "Search", candidate: Candidate, target: bytes, seq: int | None) -> None:
         """Send a get query."""
 
-    def usable(self, contacts: Iterable[Contact], now: float) -> list[Contact]:
-        """Return those that may be asked."""
+    def usable(self, contact: Contact, now: float) -> bool:
+        """Whether this node may be asked."""
 
     def note_alive(self, contact: Contact) -> None:
         """Remember a node that answered."""
@@ -70,13 +70,16 @@ class Search:
 
     def start(self, seeds: Iterable[Contact], now: float) -> None:
         """Begin with these nodes."""
-        self.lookup.add(self._network.usable(seeds, now))
-        self.go_on()
+        self.lookup.add(seeds)
+        self.go_on(now)
 
-    def go_on(self) -> None:
+    def go_on(self, now: float) -> None:
         """Ask whom the lookup wants to ask, or end it."""
         while not self.ended and (candidate := self.lookup.next()) is not None:
-            self._network.get(self, candidate, self.target, None)
+            if self._network.usable(candidate.contact, now):
+                self._network.get(self, candidate, self.target, None)
+            else:
+                self.lookup.skip(candidate)
         if not self.ended and not self._asked_again and self.lookup.over:
             self.end(converged=True)
 
@@ -96,37 +99,40 @@ class Search:
             self._asked_again -= 1
         else:
             self._heard += 1
-            contacts = self._network.usable(response.contacts, now)
-            candidate = self.lookup.answer(subject, response.node_id, contacts)
+            candidate = self.lookup.answer(subject, response.node_id, response.contacts)
         if candidate is not None:
             self._network.note_alive(candidate.contact)
             candidate.token = response.token or candidate.token
             self._offer(candidate, response)
-        self.go_on()
+        self.go_on(now)
 
     def refused(self, subject: object, error: Error, now: float) -> None:
         """See `Asker`: a node that does not know "get" is no help."""
-        self._give_up(subject)
+        self._give_up(subject, now)
 
     def slow(self, subject: object, now: float) -> None:
         """See `Asker`: somebody else is asked meanwhile."""
         assert isinstance(subject, Candidate)
         if subject.state is State.ASKED:
-            subject.state = State.SLOW
-            self.go_on()
+            self.lookup.slow(subject)
+            self.go_on(now)
 
-    def failed(self, subject: object, now: float) -> None:
-        """See `Asker`."""
+    def unheard(self, subject: object, tries: int, now: float) -> bool:
+        """See `Asker`: again only if it may be one of the closest; of others there are enough."""
         assert isinstance(subject, Candidate)
-        self._network.note_silent(subject.contact, now)
-        self._give_up(subject)
+        if tries >= QUERY_TRIES:
+            self._network.note_silent(subject.contact, now)
+        elif self.lookup.is_close(subject):
+            return True
+        self._give_up(subject, now)
+        return False
 
-    def _give_up(self, subject: object) -> None:
+    def _give_up(self, subject: object, now: float) -> None:
         assert isinstance(subject, Candidate)
         if subject.state is State.ANSWERED:
             self._asked_again -= 1
         self.lookup.fail(subject)
-        self.go_on()
+        self.go_on(now)
 
     # items
 

@@ -4,23 +4,30 @@ A datagram that does not match an open query by address and transaction id chang
 """
 
 import heapq
+from collections import deque
+from itertools import count
 from random import Random
 from typing import Protocol
 
 from cachetools import LRUCache
+from msgspec import structs
 
 from dhtmeta.const import (
-    FIRST_TIMEOUT,
+    LAST_DEVIATIONS,
     MAX_TIMEOUT,
     MIN_TIMEOUT,
-    QUERY_TRIES,
-    ROUND_TRIP_DEVIATIONS,
+    ROUND_TRIP_DEVIATION,
+    ROUND_TRIP_MEAN,
     ROUND_TRIP_PRIOR,
     ROUND_TRIPS,
+    SLOW_DEVIATIONS,
+    TIMEOUT_DEVIATIONS,
     TRANSACTION_BYTES,
+    TRANSACTION_KEPT,
 )
+from dhtmeta.krpc.codec import encode
 from dhtmeta.krpc.compact import Endpoint
-from dhtmeta.krpc.messages import Error, Response
+from dhtmeta.krpc.messages import Error, Query, Response
 
 
 class Asker(Protocol):
@@ -36,44 +43,50 @@ class Asker(Protocol):
         """Take an error that came instead."""
 
     def slow(self, subject: object, now: float) -> None:
-        """Hear that it was asked once more: the first query, or its answer, took too long."""
+        """Hear that most answers would be here by now."""
 
-    def failed(self, subject: object, now: float) -> None:
-        """Hear that it stays silent."""
+    def unheard(self, subject: object, tries: int, now: float) -> bool:
+        """Hear that so many tries stay without an answer; say whether to try again."""
 
 
 class Transaction:
-    """One open query: the same bytes go out at each try, so an answer to any of them counts."""
+    """One query; each try has an id of its own, so that an answer tells how long it took."""
 
-    __slots__ = ("asker", "data", "deadline", "endpoint", "sent_at", "subject", "t", "tries")
+    __slots__ = (
+        *("asker", "deadline", "endpoint", "query"),
+        *("sent_at", "settled", "slow", "subject", "tries"),
+    )
 
-    def __init__(
-        self, t: bytes, data: bytes, endpoint: Endpoint, asker: Asker, subject: object
-    ) -> None:
-        self.t = t
-        self.data = data
+    def __init__(self, query: Query, endpoint: Endpoint, asker: Asker, subject: object) -> None:
+        self.query = query
         self.endpoint = endpoint
         self.asker = asker
         self.subject = subject
         self.tries = 0
+        self.slow = False
+        self.settled = False  # answered, or given up
         self.sent_at = self.deadline = 0.0
 
 
 class RoundTrip:
-    """A smoothed round trip and its mean deviation, in seconds (RFC 6298's two averages)."""
+    """A smoothed round trip and its mean deviation, in seconds (RFC 6298's two averages).
 
-    __slots__ = ("deviation", "samples", "smoothed")
+    It starts from what was believed before, as if that had been seen `samples` times.
+    """
 
-    def __init__(self) -> None:
-        self.smoothed = self.deviation = 0.0
-        self.samples = 0
+    __slots__ = ("_weight", "deviation", "samples", "smoothed")
 
-    def add(self, sample: float, weight: float) -> None:
-        """Take one more; the first few count as in a plain mean, later ones by `weight`."""
+    def __init__(self, smoothed: float, deviation: float, samples: int, weight: float) -> None:
+        self.smoothed = smoothed
+        self.deviation = deviation
+        self.samples = samples
+        self._weight = weight  # of a new one, once there were many
+
+    def add(self, sample: float) -> None:
+        """Take one more; the first few count as in a plain mean."""
         self.samples += 1
-        share = max(weight, 1 / self.samples)
-        off = abs(sample - self.smoothed) if self.samples > 1 else sample / 2
-        self.deviation += share * (off - self.deviation)
+        share = max(self._weight, 1 / self.samples)
+        self.deviation += share * (abs(sample - self.smoothed) - self.deviation)
         self.smoothed += share * (sample - self.smoothed)
 
 
@@ -82,84 +95,102 @@ class Transactions:
 
     def __init__(self, random: Random) -> None:
         self._random = random
-        self._open: dict[bytes, Transaction] = {}
-        self._due: list[tuple[float, bytes]] = []  # a heap of deadlines, with some long gone
-        self._all = RoundTrip()
+        self._open: dict[bytes, tuple[Transaction, float]] = {}  # by id; when that was sent
+        self._sent: deque[tuple[float, bytes]] = deque()  # the same ids, oldest first
+        self._due: list[tuple[float, int, Transaction]] = []  # a heap; some are settled
+        self._order = count()
+        self._all = RoundTrip(ROUND_TRIP_MEAN, ROUND_TRIP_DEVIATION, ROUND_TRIP_PRIOR, 1 / 64)
         self._nodes: LRUCache[Endpoint, RoundTrip] = LRUCache(ROUND_TRIPS)
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def new_id(self) -> bytes:
-        """Return a transaction id that is not in use: random, so that nobody can guess it."""
+    def send(self, transaction: Transaction, now: float) -> bytes:
+        """Return the datagram of a query that goes out now, for the first time or again."""
         while (t := self._random.randbytes(TRANSACTION_BYTES)) in self._open:
             pass
-        return t
-
-    def sent(self, transaction: Transaction, now: float) -> None:
-        """Wait for the answer to a query that goes out now, for the first time or again."""
+        self._open[t] = transaction, now
+        self._sent.append((now, t))
         transaction.tries += 1
         transaction.sent_at = now
-        transaction.deadline = now + self.timeout(transaction.endpoint)
-        self._open[transaction.t] = transaction
-        heapq.heappush(self._due, (transaction.deadline, transaction.t))
+        slow, _, last = self.timeouts(transaction.endpoint)
+        self._wait(transaction, now + (last if transaction.slow else slow))
+        return encode(structs.replace(transaction.query, t=t))
+
+    def _wait(self, transaction: Transaction, deadline: float) -> None:
+        transaction.deadline = deadline
+        heapq.heappush(self._due, (deadline, next(self._order), transaction))
 
     def close(self, t: bytes, source: Endpoint, now: float) -> Transaction | None:
-        """Return the query that an answer from `source` belongs to, and learn its round trip."""
-        transaction = self._open.get(t)
+        """Return the query that an answer from `source` belongs to, None if there is none.
+
+        Late answers, and those to a second try, are of no use but to learn the round trip.
+        """
+        transaction, sent_at = self._open.get(t, (None, now))
         if transaction is None or transaction.endpoint != source:
             return None
         del self._open[t]
-        if transaction.tries == 1:  # of several it is not known which one was answered (Karn)
-            self._learn(source, now - transaction.sent_at)
+        self._learn(source, now - sent_at)
+        if transaction.settled:
+            return None
+        transaction.settled = True
         return transaction
 
     def _learn(self, endpoint: Endpoint, took: float) -> None:
-        self._all.add(took, 1 / 64)
-        node = self._nodes.get(endpoint)
-        if node is None:
-            node = self._nodes[endpoint] = RoundTrip()
-        node.add(took, 1 / 8)
-
-    def timeout(self, endpoint: Endpoint) -> float:
-        """Return how many seconds an answer of this node may take before it is asked again.
-
-        What is known of the node is weighed against what is known of all of them, since one
-        fast answer does not promise another.
-        """
         everybody, node = self._all, self._nodes.get(endpoint)
-        if not everybody.samples:
-            return FIRST_TIMEOUT
-        smoothed, deviation = everybody.smoothed, everybody.deviation
-        if node is not None:
-            known = node.samples / (node.samples + ROUND_TRIP_PRIOR)
-            smoothed += known * (node.smoothed - smoothed)
-            deviation += known * (node.deviation - deviation)
-        wanted = smoothed + ROUND_TRIP_DEVIATIONS * deviation
-        return min(MAX_TIMEOUT, max(MIN_TIMEOUT, wanted))
+        everybody.add(took)
+        if node is None:
+            smoothed, deviation = everybody.smoothed, everybody.deviation
+            node = RoundTrip(smoothed, deviation, ROUND_TRIP_PRIOR, 1 / 8)
+            self._nodes[endpoint] = node
+        node.add(took)
+
+    def timeouts(self, endpoint: Endpoint) -> tuple[float, float, float]:
+        """Return after how many seconds a node is slow, is asked again, and then given up.
+
+        What is known of a node starts from what is known of all of them, since one fast answer
+        does not promise another.
+        """
+        known = self._nodes.get(endpoint, self._all)
+        smoothed, deviation = known.smoothed, known.deviation
+        slow, again, last = (
+            min(MAX_TIMEOUT, max(MIN_TIMEOUT, smoothed + many * deviation))
+            for many in (SLOW_DEVIATIONS, TIMEOUT_DEVIATIONS, LAST_DEVIATIONS)
+        )
+        return slow, again, last
 
     def next_timer(self) -> float | None:
-        """Return when `expire` has something to do next; None if nothing is open."""
+        """Return when `expire` has something to do next; None if nothing is waited for."""
         while self._due:
-            deadline, t = self._due[0]
-            transaction = self._open.get(t)
-            if transaction is not None and transaction.deadline == deadline:
+            deadline, _, transaction = self._due[0]
+            if not transaction.settled:
                 return deadline
             heapq.heappop(self._due)
         return None
 
     def expire(self, now: float) -> list[Transaction]:
-        """Return the queries to send again now; those tried often enough are told they failed."""
+        """Return the queries to send again now; askers are told which are slow, or lost."""
+        while self._sent and self._sent[0][0] < now - TRANSACTION_KEPT:
+            self._open.pop(self._sent.popleft()[1], None)
         again: list[Transaction] = []
         while (deadline := self.next_timer()) is not None and deadline <= now:
-            _, t = heapq.heappop(self._due)
-            transaction = self._open[t]
-            if transaction.asker.ended:
-                del self._open[t]
-            elif transaction.tries < QUERY_TRIES:
+            _, _, transaction = heapq.heappop(self._due)
+            if self._overdue(transaction, now):
                 again.append(transaction)
-                transaction.asker.slow(transaction.subject, now)
-            else:
-                del self._open[t]
-                transaction.asker.failed(transaction.subject, now)
         return again
+
+    def _overdue(self, transaction: Transaction, now: float) -> bool:
+        """Tell the asker how late it is; returns whether to send again."""
+        asker, subject = transaction.asker, transaction.subject
+        if asker.ended:
+            transaction.settled = True
+        elif not transaction.slow:
+            transaction.slow = True
+            _, again, _ = self.timeouts(transaction.endpoint)
+            self._wait(transaction, transaction.sent_at + again)
+            asker.slow(subject, now)
+        elif asker.unheard(subject, transaction.tries, now):
+            return True
+        else:
+            transaction.settled = True
+        return False

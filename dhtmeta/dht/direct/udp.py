@@ -18,7 +18,9 @@ Datagrams = list[tuple[bytes, Endpoint]]
 class Socket(Protocol):
     """What the direct carrier needs: real UDP, or a simulated network's stand-in."""
 
-    endpoint: Endpoint
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where it is bound."""
 
     def open(self, on_datagrams: Callable[[Datagrams], None]) -> None:
         """Begin; all that came goes to `on_datagrams`."""

@@ -7,8 +7,6 @@ from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from cachetools import LRUCache
-
 from dhtmeta.const import CONTACTS, DEAD_CONTACTS, DEAD_FOR
 from dhtmeta.krpc.compact import Contact, Endpoint
 
@@ -20,7 +18,7 @@ class Contacts:
         self._capacity = capacity
         self._order: list[int] = []  # ids as numbers, sorted: what is near in XOR is a run here
         self._by_id: OrderedDict[int, Contact] = OrderedDict()
-        self._dead: LRUCache[Endpoint, float] = LRUCache(DEAD_CONTACTS)  # silent since
+        self._dead: dict[Endpoint, float] = {}  # silent since, those of longest ago first
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -43,7 +41,10 @@ class Contacts:
 
     def note_silent(self, contact: Contact, now: float) -> None:
         """Forget a node that did not answer, and remember that."""
+        self._dead.pop(contact.endpoint, None)
         self._dead[contact.endpoint] = now
+        if len(self._dead) > DEAD_CONTACTS:
+            del self._dead[next(iter(self._dead))]
         number = int.from_bytes(contact.node_id, "big")
         if (held := self._by_id.get(number)) is not None and held.endpoint == contact.endpoint:
             del self._by_id[number]

@@ -22,11 +22,12 @@ from dhtmeta.krpc.compact import Contact, Endpoint
 
 
 class State(Enum):
-    """How far a candidate is: not asked yet, asked, asked again, and how that ended."""
+    """How far a candidate is: not asked yet, asked, late, asked again, and how that ended."""
 
     NEW = auto()
     ASKED = auto()
     SLOW = auto()
+    LOST = auto()
     ANSWERED = auto()
     FAILED = auto()
 
@@ -57,6 +58,8 @@ class Lookup:
         self._setbacks = 0  # nodes that were slow: the more, the less is left to one of them
         self._number = int.from_bytes(target, "big")
         self._order: list[int] = []  # distances of all that have not failed, sorted
+        self._new: list[int] = []  # and of those not asked yet
+        self._lost = 0  # how many are asked again
         self._candidates: dict[int, Candidate] = {}
         self._asked: set[Endpoint] = set()
         self.add(seeds)
@@ -70,30 +73,51 @@ class Lookup:
             if known is None:
                 candidates[distance] = Candidate(contact, distance)
                 insort(self._order, distance)
+                insort(self._new, distance)
             elif known.contact[1] != contact[1]:
                 self._add_other(known, contact)
-        while len(self._order) > MAX_CANDIDATES:
-            del candidates[self._order.pop()]
+        while len(self._new) > MAX_CANDIDATES:
+            distance = self._new.pop()
+            del candidates[distance], self._order[bisect_left(self._order, distance)]
 
     def _add_other(self, known: Candidate, contact: Contact) -> None:
         """Keep a second address of an id for when the first does not answer."""
         if known.state is State.FAILED and contact.endpoint not in self._asked:
             known.contact, known.state = contact, State.NEW
             insort(self._order, known.distance)
+            insort(self._new, known.distance)
         elif known.state is not State.ANSWERED and len(known.others) < 2:
             known.others.append(contact)
 
     def next(self) -> Candidate | None:
-        """Return the node to ask now; it counts as asked. None while there is none."""
-        in_flight, near = 0, False
-        for distance in self._order[: self.closest]:
+        """Return the node to ask now; it counts as asked. None while there is none.
+
+        In place of each that had to be asked again the next closest is asked already.
+        """
+        while self._new and self.queried < MAX_QUERIED:
+            distance = self._new[0]
+            closer = bisect_left(self._order, distance)
+            if closer >= self.closest + self._lost or not self._has_room(closer):
+                return None
             candidate = self._candidates[distance]
-            state = candidate.state
-            if state is State.NEW:
-                return self._ask(candidate, in_flight, NEAR_IN_FLIGHT if near else self._far())
-            in_flight += state is State.ASKED
-            near = near or state is State.ANSWERED
+            del self._new[0]
+            if candidate.state is not State.NEW:
+                continue  # it told its id when it was asked under another
+            if candidate.contact.endpoint not in self._asked:
+                self._asked.add(candidate.contact.endpoint)
+                candidate.state = State.ASKED
+                self.queried += 1
+                return candidate
+            self.fail(candidate)
         return None
+
+    def _has_room(self, closer: int) -> bool:
+        """Whether one more may be in flight, given how many nodes are closer than it."""
+        states = [self._candidates[distance].state for distance in self._order[:closer]]
+        if len(states) - states.count(State.LOST) >= self.closest:
+            return False
+        limit = NEAR_IN_FLIGHT if State.ANSWERED in states else self._far()
+        return states.count(State.ASKED) < limit
 
     def _far(self) -> int:
         """Return how many queries at once there are far from the target."""
@@ -104,16 +128,10 @@ class Lookup:
         candidate.state = State.SLOW
         self._setbacks += 1
 
-    def _ask(self, candidate: Candidate, in_flight: int, limit: int) -> Candidate | None:
-        if in_flight >= limit or self.queried >= MAX_QUERIED:
-            return None
-        if candidate.contact.endpoint in self._asked:
-            self.fail(candidate)
-            return self.next()
-        self._asked.add(candidate.contact.endpoint)
-        candidate.state = State.ASKED
-        self.queried += 1
-        return candidate
+    def lose(self, candidate: Candidate) -> None:
+        """Count on a node no longer, though it is asked again."""
+        self._lost += 1
+        candidate.state = State.LOST
 
     def answer(
         self, candidate: Candidate, node_id: bytes, contacts: Iterable[Contact]
@@ -128,6 +146,7 @@ class Lookup:
             if found is None:
                 return None
             candidate = found
+        self._lost -= candidate.state is State.LOST
         candidate.state = State.ANSWERED
         self.add(contacts)
         return candidate
@@ -154,21 +173,21 @@ class Lookup:
         """Give a node up, or go on with another address that was named for its id."""
         if candidate.state is State.ANSWERED or candidate.state is State.FAILED:
             return
+        self._lost -= candidate.state is State.LOST
         while candidate.others:
             candidate.contact = candidate.others.pop(0)
             if candidate.contact.endpoint not in self._asked:
                 candidate.state = State.NEW
+                insort(self._new, candidate.distance)
                 return
         candidate.state = State.FAILED
-        at = bisect_left(self._order, candidate.distance)
-        if self._order[at : at + 1] == [candidate.distance]:
-            del self._order[at]
+        del self._order[bisect_left(self._order, candidate.distance)]
 
     @property
     def over(self) -> bool:
         """Whether the closest have all answered, or nobody is left to ask."""
         candidates = self._candidates
-        waiting = State.ASKED, State.SLOW
+        waiting = State.ASKED, State.SLOW, State.LOST
         given_up = self.queried >= MAX_QUERIED
         for distance in self._order[: self.closest]:
             state = candidates[distance].state

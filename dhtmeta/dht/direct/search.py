@@ -123,6 +123,9 @@ class Search:
         if tries >= QUERY_TRIES:
             self._network.note_silent(subject.contact, now)
         elif self.lookup.is_close(subject):
+            if subject.state is not State.ANSWERED:
+                self.lookup.lose(subject)
+                self.go_on(now)
             return True
         self._give_up(subject, now)
         return False

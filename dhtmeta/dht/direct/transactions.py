@@ -9,7 +9,6 @@ from itertools import count
 from random import Random
 from typing import Protocol
 
-from cachetools import LRUCache
 from msgspec import structs
 
 from dhtmeta.const import (
@@ -100,7 +99,7 @@ class Transactions:
         self._due: list[tuple[float, int, Transaction]] = []  # a heap; some are settled
         self._order = count()
         self._all = RoundTrip(ROUND_TRIP_MEAN, ROUND_TRIP_DEVIATION, ROUND_TRIP_PRIOR, 1 / 64)
-        self._nodes: LRUCache[Endpoint, RoundTrip] = LRUCache(ROUND_TRIPS)
+        self._nodes: dict[Endpoint, RoundTrip] = {}
 
     def __len__(self) -> int:
         return len(self._open)
@@ -113,8 +112,8 @@ class Transactions:
         self._sent.append((now, t))
         transaction.tries += 1
         transaction.sent_at = now
-        slow, _, last = self.timeouts(transaction.endpoint)
-        self._wait(transaction, now + (last if transaction.slow else slow))
+        deviations = LAST_DEVIATIONS if transaction.slow else SLOW_DEVIATIONS
+        self._wait(transaction, now + self.timeout(transaction.endpoint, deviations))
         return encode(structs.replace(transaction.query, t=t))
 
     def _wait(self, transaction: Transaction, deadline: float) -> None:
@@ -143,21 +142,19 @@ class Transactions:
             smoothed, deviation = everybody.smoothed, everybody.deviation
             node = RoundTrip(smoothed, deviation, ROUND_TRIP_PRIOR, 1 / 8)
             self._nodes[endpoint] = node
+            if len(self._nodes) > ROUND_TRIPS:
+                del self._nodes[next(iter(self._nodes))]  # the one known longest
         node.add(took)
 
-    def timeouts(self, endpoint: Endpoint) -> tuple[float, float, float]:
-        """Return after how many seconds a node is slow, is asked again, and then given up.
+    def timeout(self, endpoint: Endpoint, deviations: float) -> float:
+        """Return the mean round trip to a node and so many mean deviations more, in seconds.
 
         What is known of a node starts from what is known of all of them, since one fast answer
         does not promise another.
         """
         known = self._nodes.get(endpoint, self._all)
-        smoothed, deviation = known.smoothed, known.deviation
-        slow, again, last = (
-            min(MAX_TIMEOUT, max(MIN_TIMEOUT, smoothed + many * deviation))
-            for many in (SLOW_DEVIATIONS, TIMEOUT_DEVIATIONS, LAST_DEVIATIONS)
-        )
-        return slow, again, last
+        wanted = known.smoothed + deviations * known.deviation
+        return MIN_TIMEOUT if wanted < MIN_TIMEOUT else min(wanted, MAX_TIMEOUT)
 
     def next_timer(self) -> float | None:
         """Return when `expire` has something to do next; None if nothing is waited for."""
@@ -186,8 +183,8 @@ class Transactions:
             transaction.settled = True
         elif not transaction.slow:
             transaction.slow = True
-            _, again, _ = self.timeouts(transaction.endpoint)
-            self._wait(transaction, transaction.sent_at + again)
+            patience = self.timeout(transaction.endpoint, TIMEOUT_DEVIATIONS)
+            self._wait(transaction, transaction.sent_at + patience)
             asker.slow(subject, now)
         elif asker.unheard(subject, transaction.tries, now):
             return True

@@ -8,8 +8,10 @@ import asyncio
 import ipaddress
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import lru_cache
+from weakref import WeakValueDictionary
 
 from dhtmeta.const import (
     DIRECT_COPIES,
@@ -74,6 +76,9 @@ class DirectCarrier:
         self._turn: asyncio.Handle | None = None
         self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
         self._wanted = 0
+        self._writers: WeakValueDictionary[tuple[bytes, bytes], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
         self._asked_node = float("-inf")
 
     @property
@@ -256,11 +261,15 @@ class DirectCarrier:
         *,
         cas: int | None = None,
     ) -> PutOutcome:
-        """See `Carrier.put_item`: one lookup of the `copies` closest, then the put to them."""
+        """See `Carrier.put_item`: one lookup of the `copies` closest, then the put to them.
+
+        Puts of one key are made one after the other, so that each sees the one before.
+        """
         _check(public_key, salt)
         end = asyncio.get_running_loop().time() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
-        async with _Slot(self, end):
+        writer = self._writers.setdefault((public_key, salt), asyncio.Lock())
+        async with _before(writer, end), _Slot(self, end):
             search = await self._search(public_key, salt, end, _ignore, self._copies, None)
             if not search.converged:
                 raise DeadlineExceeded(f"the look before the put took more than {deadline:g} s")
@@ -313,6 +322,20 @@ class DirectCarrier:
         await self.node.close()
 
 
+@asynccontextmanager
+async def _before(lock: asyncio.Lock, end: float) -> AsyncIterator[None]:
+    """Hold a lock; DeadlineExceeded if others have it until loop time `end`."""
+    try:
+        async with asyncio.timeout_at(end):
+            await lock.acquire()
+    except TimeoutError:
+        raise DeadlineExceeded("other puts took all the time; nothing was sent") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class _Slot:
     """One of the operations at once; the others wait their turn, to their deadline."""
 
@@ -326,8 +349,11 @@ class _Slot:
             raise DeadlineExceeded(f"{MAX_OPERATIONS} lookups are waiting already; ask again later")
         carrier._wanted += 1
         try:
-            async with asyncio.timeout_at(self._end):
-                await carrier._slots.acquire()
+            if carrier._slots.locked():
+                async with asyncio.timeout_at(self._end):
+                    await carrier._slots.acquire()
+            else:
+                await carrier._slots.acquire()  # at once
         except TimeoutError:
             carrier._wanted -= 1
             raise DeadlineExceeded("other lookups took all the time; nothing was sent") from None

@@ -32,6 +32,9 @@ class State(Enum):
     FAILED = auto()
 
 
+WAITING = State.ASKED, State.SLOW, State.LOST
+
+
 class Candidate:
     """A node that may be among the closest, and what it said; `distance` is XOR (BEP 5)."""
 
@@ -62,6 +65,7 @@ class Lookup:
         self._lost = 0  # how many are asked again
         self._candidates: dict[int, Candidate] = {}
         self._asked: set[Endpoint] = set()
+        self._awaited: Candidate | None = None
         self.add(seeds)
 
     def add(self, contacts: Iterable[Contact]) -> None:
@@ -186,14 +190,20 @@ class Lookup:
     @property
     def over(self) -> bool:
         """Whether the closest have all answered, or nobody is left to ask."""
-        candidates = self._candidates
-        waiting = State.ASKED, State.SLOW, State.LOST
+        awaited = self._awaited
+        if awaited is None or awaited.state not in WAITING or not self.is_close(awaited):
+            awaited = self._awaited = self._first_awaited()
+        return awaited is None
+
+    def _first_awaited(self) -> Candidate | None:
+        """Return the closest that has yet to answer or to fail."""
         given_up = self.queried >= MAX_QUERIED
         for distance in self._order[: self.closest]:
-            state = candidates[distance].state
-            if state in waiting or (state is State.NEW and not given_up):
-                return False
-        return True
+            candidate = self._candidates[distance]
+            state = candidate.state
+            if state in WAITING or (state is State.NEW and not given_up):
+                return candidate
+        return None
 
     def answered(self, count: int | None = None) -> Iterator[Candidate]:
         """Yield the nodes that answered, closest first, at most `count` of them."""

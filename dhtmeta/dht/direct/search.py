@@ -192,11 +192,9 @@ class Search:
     @property
     def outcome(self) -> GetOutcome:
         """What there is to tell, now."""
-        best = self.best
-        held = sum(
-            best is not None and (one.seq, one.v) == (best.seq, best.v)
-            for one in self.lookup.answered()
-        )
+        best, held = self.best, 0
+        if best is not None:
+            held = sum(one.v == best.v and one.seq == best.seq for one in self.lookup.answered())
         return GetOutcome(
             best,
             self.converged,

@@ -1,4 +1,4 @@
-# demo, test, check, bench and build each do all the set-up they need, in .venv and node_modules.
+# demo, test, check, bench, fuzz and build each do all the set-up they need, in .venv and node_modules.
 
 # An empty environment has no PATH, and without one Python does not find itself.
 export PATH := $(or $(PATH),/usr/local/bin:/usr/bin:/bin)
@@ -18,7 +18,7 @@ export NODE_EXTRA_CA_CERTS ?= $(SYSTEM_CERTIFICATES)
 endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench build clean
+.PHONY: demo test check bench fuzz build clean
 
 demo: build
 	$(RUN) dhtmeta demo
@@ -34,6 +34,12 @@ check: build $(VENV)/test.done $(VENV)/check.done $(VENV)/bench.done
 
 bench: build $(VENV)/test.done $(VENV)/bench.done
 	$(RUN) bench
+
+# For so many seconds each; what is found is kept in build/fuzz.
+FUZZ_SECONDS ?= 120
+fuzz: build $(VENV)/fuzz.done
+	$(RUN) tests.fuzz codec $(FUZZ_SECONDS)
+	$(RUN) tests.fuzz core $(FUZZ_SECONDS)
 
 build: $(VENV)/build.done
 

@@ -62,6 +62,12 @@ class Spans:
     cas are the ints themselves.
     """
 
+    def cut(self, data: bytes) -> tuple[bytes | None, ...]:
+        """Return id, token, nodes, nodes6, values, k, sig and v, cut out of the data scanned.
+
+        Raises ValueError where `data` is too short to be that.
+        """
+
     @property
     def t(self) -> Span | None: ...
     @property

@@ -564,12 +564,29 @@ cdef object span_of(Spans spans, field_t field):
     return (at.start, at.end) if at.end else None
 
 
+cdef object cut_out(Spans spans, bytes data, field_t field):
+    cdef const extent_t *at = &spans.found.at[<int>field]
+    if not at.end:
+        return None
+    if at.end > PyBytes_GET_SIZE(data):
+        raise ValueError("these spans are of other data")
+    return PyBytes_AS_STRING(data)[at.start:at.end]
+
+
 @cython.final
 cdef class Spans:
     """Where the fields of one datagram are; see bencode.pyi. Only `scan` makes one."""
 
     def __init__(self):
         raise TypeError("only scan() makes Spans")
+
+    def cut(self, bytes data not None):
+        return (
+            cut_out(self, data, F_ID), cut_out(self, data, F_TOKEN),
+            cut_out(self, data, F_NODES), cut_out(self, data, F_NODES6),
+            cut_out(self, data, F_VALUES), cut_out(self, data, F_K),
+            cut_out(self, data, F_SIG), cut_out(self, data, F_V),
+        )
 
     @property
     def t(self):

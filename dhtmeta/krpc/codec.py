@@ -1,7 +1,8 @@
 """The one door for datagrams: bytes to a complete typed message or MalformedMessage, and back.
 
-Envelopes of others may have unsorted and unknown keys, never duplicate ones or trailing bytes;
-what we send is canonical.
+Envelopes of others may have unsorted and unknown keys, never trailing bytes or a key twice (only
+of those that mean nothing in a response, two far apart are not noticed: it is scanned, not built).
+What we send is canonical.
 """
 
 from typing import Any
@@ -42,6 +43,9 @@ from dhtmeta.krpc.messages import (
 )
 
 
+_R, _IP = b"1:rd", b"d2:ip6:"  # libtorrent's responses begin with the asker's address
+
+
 def decode(data: bytes) -> Message:
     """Return the message that a datagram holds; MalformedMessage says what is wrong with it."""
     if len(data) > MAX_DATAGRAM_BYTES:
@@ -64,33 +68,40 @@ def decode(data: bytes) -> Message:
 
 
 def _response(data: bytes, spans: bencode.Spans, t: bytes) -> Response:
-    node_id = _id(data, spans.id, "id")
-    token, k, sig, v = spans.token, spans.k, spans.sig, spans.v
+    # an a dict is scanned like an r one; where r does not begin the datagram, it is looked for
+    begins_with_r = data.startswith(_R, 1) or (data.startswith(_IP) and data.startswith(_R, 13))
+    if not begins_with_r and b"1:ad" in data and b"r" not in _whole(data):
+        raise MalformedMessage("r is missing")
+    node_id, token, nodes, nodes6, values, k, sig, v = spans.cut(data)
+    if node_id is None or len(node_id) != NODE_ID_BYTES:
+        _id(data, spans.id, "id")  # says what is wrong
+        raise AssertionError
+    if token is not None:
+        _token(token)
     return Response(
         t=t,
         node_id=node_id,
-        token=None if token is None else _token(data[token[0] : token[1]]),
-        contacts=_contacts(data, spans),
-        peers=[] if spans.values is None else _peers(data[spans.values[0] : spans.values[1]]),
-        k=None if k is None else data[k[0] : k[1]],
+        token=token,
+        contacts=_contacts(nodes, nodes6),
+        peers=[] if values is None else _peers(values),
+        k=k,
         seq=spans.seq,
-        v=None if v is None else data[v[0] : v[1]],
-        sig=None if sig is None else data[sig[0] : sig[1]],
+        v=v,
+        sig=sig,
     )
 
 
-def _contacts(data: bytes, spans: bencode.Spans) -> list[Contact]:
-    found: list[Contact] = []
-    if spans.nodes is not None:
-        found = unpack_contacts(data[spans.nodes[0] : spans.nodes[1]], NODE_BYTES)
-    if spans.nodes6 is not None:
-        found += unpack_contacts(data[spans.nodes6[0] : spans.nodes6[1]], NODE6_BYTES)
-    return found if len(found) <= MAX_CONTACTS else found[:MAX_CONTACTS]
+def _contacts(nodes: bytes | None, nodes6: bytes | None) -> list[Contact]:
+    found = [] if nodes is None else unpack_contacts(nodes, NODE_BYTES)
+    if nodes6 is not None:
+        found += unpack_contacts(nodes6, NODE6_BYTES)
+        del found[MAX_CONTACTS:]
+    return found
 
 
 def _peers(raw: bytes) -> list[Endpoint]:
     """Return the peers of a `values` list; what is no compact address makes it malformed."""
-    values: Any = bencode.decode(raw, canonical=False, max_depth=MAX_KRPC_DEPTH)
+    values = _whole(raw)
     if not all(isinstance(one, bytes) for one in values):
         raise MalformedMessage("values holds something that is no compact address")
     peers = [unpack_endpoint(one) for one in values]
@@ -101,8 +112,7 @@ def _error(data: bytes, spans: bencode.Spans, t: bytes) -> Error:
     """Read [code, message]; nodes that leave the message out are understood, too."""
     if spans.e is None:
         raise MalformedMessage("e is missing")
-    raw = data[spans.e[0] : spans.e[1]]
-    said: Any = bencode.decode(raw, canonical=False, max_depth=MAX_KRPC_DEPTH)
+    said = _whole(data[spans.e[0] : spans.e[1]])
     if not said or not isinstance(said[0], int):
         raise MalformedMessage("e does not begin with a code")
     text = said[1] if len(said) > 1 and isinstance(said[1], bytes) else b""
@@ -111,12 +121,14 @@ def _error(data: bytes, spans: bencode.Spans, t: bytes) -> Error:
 
 def _query(data: bytes, spans: bencode.Spans, t: bytes) -> Query:
     name = _bytes(data, spans.q, "q")
-    raw: Any = bencode.decode(data, canonical=False, max_depth=MAX_KRPC_DEPTH)
-    said = raw.get(b"a", {})
+    whole = _whole(data)
+    said = whole.get(b"a")
+    if said is None:
+        raise MalformedMessage("a is missing")
     common: dict[str, Any] = {
         "t": t,
         "node_id": _id(data, spans.id, "id"),
-        "read_only": raw.get(b"ro") == 1,
+        "read_only": whole.get(b"ro") == 1,
     }
     if name == b"ping":
         return Ping(**common)
@@ -168,6 +180,11 @@ def _put(data: bytes, spans: bencode.Spans, common: dict[str, Any]) -> Query:
     )
 
 
+def _whole(raw: bytes) -> Any:
+    """Return what `raw` stands for; a key that occurs twice, wherever it is, makes it malformed."""
+    return bencode.decode(raw, canonical=False, max_depth=MAX_KRPC_DEPTH)
+
+
 def _bytes(data: bytes, span: bencode.Span | None, name: str) -> bytes:
     if span is None:
         raise MalformedMessage(f"{name} is missing")
@@ -189,6 +206,8 @@ def _token(token: bytes) -> bytes:
 
 def encode(message: Message) -> bytes:
     """Return the canonical bytes of a message; v and cas, seq go in as they are."""
+    if type(message) is Get and message.seq is None and message.read_only:
+        return _encode_plain_get(message)
     if isinstance(message, Response):
         return _encode_response(message)
     if isinstance(message, Error):
@@ -200,6 +219,12 @@ def encode(message: Message) -> bytes:
     if message.read_only:
         said["ro"] = 1
     return bencode.encode(said)
+
+
+def _encode_plain_get(get: Get) -> bytes:
+    """Write out the message that we send more often than all others."""
+    a = b"d1:ad2:id20:%b6:target20:%be1:q3:get2:roi1e" % (get.node_id, get.target)
+    return b"%b1:t%d:%b1:y1:qe" % (a, len(get.t), get.t)
 
 
 def _name(query: Query) -> bytes:

@@ -4,10 +4,12 @@
 """
 
 import socket
+import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
-from dhtmeta.const import NODE_ID_BYTES
+from dhtmeta.const import MAX_CONTACTS, NODE_ID_BYTES, UNPACKED_CONTACTS
 
 Endpoint = tuple[str, int]
 """An IP address as text and a UDP port."""
@@ -21,16 +23,29 @@ class Contact(NamedTuple):
 
 
 _PORT_BYTES = 2
-_FAMILY = {4: socket.AF_INET, 16: socket.AF_INET6}  # by the bytes of an address
-NODE_BYTES = NODE_ID_BYTES + 4 + _PORT_BYTES  # compact node info, IPv4 (BEP 5)
-NODE6_BYTES = NODE_ID_BYTES + 16 + _PORT_BYTES  # compact node info, IPv6 (BEP 32)
+_NO_PORT = bytes(_PORT_BYTES)
+_IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)  # an enum's member is slow to pass
+_FAMILY = {4: _IPV4, 16: _IPV6}  # by the bytes of an address
+_NODE = struct.Struct(f"!{NODE_ID_BYTES}s4sH")
+_NODE6 = struct.Struct(f"!{NODE_ID_BYTES}s16sH")
+NODE_BYTES = _NODE.size  # compact node info, IPv4 (BEP 5)
+NODE6_BYTES = _NODE6.size  # compact node info, IPv6 (BEP 32)
 
 
 def pack_endpoint(endpoint: Endpoint) -> bytes:
-    """Return 6 bytes for an IPv4 endpoint, 18 for an IPv6 one; OSError if it is none."""
+    """Return 6 bytes for an IPv4 endpoint, 18 for an IPv6 one; ValueError if it is none.
+
+    The zone of an IPv6 address (fe80::1%eth0) means something here alone and is left out.
+    """
     host, port = endpoint
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.inet_pton(family, host) + port.to_bytes(_PORT_BYTES, "big")
+    try:
+        if ":" in host:
+            packed = socket.inet_pton(_IPV6, host.partition("%")[0])
+        else:
+            packed = socket.inet_pton(_IPV4, host)
+        return packed + port.to_bytes(_PORT_BYTES, "big")
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{host} port {port} is no IP address with a UDP port") from error
 
 
 def unpack_endpoint(raw: bytes) -> Endpoint:
@@ -48,19 +63,20 @@ def pack_contacts(contacts: Iterable[Contact]) -> bytes:
 
 
 def unpack_contacts(raw: bytes, size: int = NODE_BYTES) -> list[Contact]:
-    """Return the contacts in compact node info of `size` bytes each.
+    """Return the contacts in compact node info of NODE_BYTES or NODE6_BYTES each, 32 at most.
 
     Those with port 0 are left out: nobody can answer there. ValueError where `raw` is not whole.
     """
     if len(raw) % size:
         raise ValueError(f"compact node info of {len(raw)} bytes is no multiple of {size}")
-    family = _FAMILY[size - NODE_ID_BYTES - _PORT_BYTES]
-    end = size - _PORT_BYTES
-    return [
-        Contact(
-            raw[at : at + NODE_ID_BYTES],
-            (socket.inet_ntop(family, raw[at + NODE_ID_BYTES : at + end]), port),
-        )
-        for at in range(0, len(raw), size)
-        if (port := raw[at + end] << 8 | raw[at + end + 1])
-    ]
+    end = min(len(raw), MAX_CONTACTS * size)
+    found = [_contact(raw[at : at + size]) for at in range(0, end, size)]
+    return [one for one in found if one.endpoint[1]] if _NO_PORT in raw else found
+
+
+@lru_cache(maxsize=UNPACKED_CONTACTS)
+def _contact(raw: bytes) -> Contact:
+    """Return one contact; neighbours name the same ones over and over, so they are kept."""
+    node, family = (_NODE, _IPV4) if len(raw) == NODE_BYTES else (_NODE6, _IPV6)
+    node_id, address, port = node.unpack(raw)
+    return Contact(node_id, (socket.inet_ntop(family, address), port))

@@ -39,6 +39,13 @@ class Spans:
     seq: int | None = None
     cas: int | None = None
 
+    def cut(self, data: bytes) -> tuple[bytes | None, ...]:
+        names = ("id", "token", "nodes", "nodes6", "values", "k", "sig", "v")
+        spans = [getattr(self, name) for name in names]
+        if any(span is not None and span[1] > len(data) for span in spans):
+            raise ValueError("these spans are of other data")
+        return tuple(None if span is None else data[span[0] : span[1]] for span in spans)
+
 
 TOP = ("t", "y", "q", "e")
 INSIDE = (

@@ -24,6 +24,9 @@ from dhtmeta.krpc.messages import Error, FindNode, Get, GetPeers, Ping, Query, R
 _BARE_BYTES = 100  # a response without nodes: envelope, id, token and a t of 32 bytes at most
 
 
+_ROUNDING = 1e-9  # else at the very time that `next` tells there could be a hair too little
+
+
 class Allowance:
     """`rate` things a second, at most as many at once as come in one second."""
 
@@ -37,7 +40,7 @@ class Allowance:
         """Take one if there is one."""
         self._left = min(self._rate, self._left + (now - self._since) * self._rate)
         self._since = now
-        if self._left < 1:
+        if self._left < 1 - _ROUNDING:
             return False
         self._left -= 1
         return True

@@ -14,6 +14,7 @@ from dhtmeta.const import (
     FAR_IN_FLIGHT,
     MAX_CANDIDATES,
     MAX_FAR_IN_FLIGHT,
+    MAX_OTHERS,
     MAX_QUERIED,
     NEAR_IN_FLIGHT,
     SETBACKS,
@@ -44,7 +45,7 @@ class Candidate:
         self.contact = contact
         self.distance = distance
         self.state = State.NEW
-        self.others: list[Contact] = []  # the same id at other addresses: somebody lies
+        self.others: list[Contact] | None = None  # the same id at other addresses: somebody lies
         self.token: bytes | None = None
         self.seq: int | None = None  # of the verified item that it showed
         self.v: bytes | None = None
@@ -64,14 +65,18 @@ class Lookup:
         self._new: list[int] = []  # and of those not asked yet
         self._lost = 0  # how many are asked again
         self._candidates: dict[int, Candidate] = {}
+        self._seen: set[Contact] = set()
         self._asked: set[Endpoint] = set()
         self._awaited: Candidate | None = None
         self.add(seeds)
 
     def add(self, contacts: Iterable[Contact]) -> None:
         """Take in nodes that somebody named."""
-        number, candidates = self._number, self._candidates
+        number, candidates, seen = self._number, self._candidates, self._seen
         for contact in contacts:
+            if contact in seen:
+                continue
+            seen.add(contact)
             distance = int.from_bytes(contact[0], "big") ^ number
             known = candidates.get(distance)
             if known is None:
@@ -90,8 +95,8 @@ class Lookup:
             known.contact, known.state = contact, State.NEW
             insort(self._order, known.distance)
             insort(self._new, known.distance)
-        elif known.state is not State.ANSWERED and len(known.others) < 2:
-            known.others.append(contact)
+        elif known.state is not State.ANSWERED and len(known.others or ()) < MAX_OTHERS:
+            known.others = [*(known.others or ()), contact]
 
     def next(self) -> Candidate | None:
         """Return the node to ask now; it counts as asked. None while there is none.
@@ -145,8 +150,9 @@ class Lookup:
         A node may have another id than was said of it: then its answer counts for that one.
         """
         if node_id != candidate.contact.node_id:
-            self.fail(candidate)
-            found = self._true(Contact(node_id, candidate.contact.endpoint))
+            there = Contact(node_id, candidate.contact.endpoint)
+            self.fail(candidate)  # which may have it go on with another address
+            found = self._true(there)
             if found is None:
                 return None
             candidate = found

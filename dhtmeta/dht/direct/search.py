@@ -63,7 +63,7 @@ class Search:
         self._enough = enough
         self._network = network
         self._shown: dict[Shown, SignedItem | None] = {}  # None: it did not verify
-        self._asked_again = 0
+        self._asked_again: set[Candidate] = set()
         self._heard = 0
         self._refused = 0
         self._conflicts = 0
@@ -95,8 +95,8 @@ class Search:
         """See `Asker`."""
         assert isinstance(subject, Candidate)
         candidate: Candidate | None = subject
-        if subject.state is State.ANSWERED:
-            self._asked_again -= 1
+        if subject in self._asked_again:
+            self._asked_again.remove(subject)
         else:
             self._heard += 1
             candidate = self.lookup.answer(subject, response.node_id, response.contacts)
@@ -132,8 +132,7 @@ class Search:
 
     def _give_up(self, subject: object, now: float) -> None:
         assert isinstance(subject, Candidate)
-        if subject.state is State.ANSWERED:
-            self._asked_again -= 1
+        self._asked_again.discard(subject)
         self.lookup.fail(subject)
         self.go_on(now)
 
@@ -186,7 +185,7 @@ class Search:
         self._refused += 1
         if not candidate.shadowed:
             candidate.shadowed = True
-            self._asked_again += 1
+            self._asked_again.add(candidate)
             self._network.get(self, candidate, self.target, 0)
 
     @property
@@ -194,7 +193,8 @@ class Search:
         """What there is to tell, now."""
         best, held = self.best, 0
         if best is not None:
-            held = sum(one.v == best.v and one.seq == best.seq for one in self.lookup.answered())
+            v, seq = best.v, best.seq
+            held = len([1 for one in self.lookup.answered() if one.v == v and one.seq == seq])
         return GetOutcome(
             best,
             self.converged,

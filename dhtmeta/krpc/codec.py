@@ -42,7 +42,6 @@ from dhtmeta.krpc.messages import (
     UnknownQuery,
 )
 
-
 _R, _IP = b"1:rd", b"d2:ip6:"  # libtorrent's responses begin with the asker's address
 
 

@@ -1,1 +1,1 @@
-"""A DHT to test with: real libtorrent nodes on loopback, and nodes that lie."""
+"""DHTs to test with: real libtorrent nodes on loopback, nodes that lie, and a simulated network."""

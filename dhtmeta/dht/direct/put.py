@@ -52,7 +52,7 @@ class Put:
         self._nodes = [one for one in search.lookup.answered(copies) if one.token is not None]
         self._cas = cas
         self._waiting = len(self._nodes)
-        self._accepted: set[Candidate] = set()
+        self._accepted: dict[Candidate, None] = {}  # in the order in which they answered
         self._rejected: dict[Candidate, int] = {}
         self._silent = 0
         self._read_back = ReadBack(self)
@@ -76,7 +76,7 @@ class Put:
     def answered(self, subject: object, response: Response, now: float) -> None:
         """See `Asker`."""
         assert isinstance(subject, Candidate)
-        self._accepted.add(subject)
+        self._accepted[subject] = None
         self._settled()
 
     def refused(self, subject: object, error: Error, now: float) -> None:
@@ -113,7 +113,7 @@ class Put:
         node.seq, node.v = item.seq, item.v
         if item == self.item:
             self._rejected.pop(node, None)
-            self._accepted.add(node)
+            self._accepted[node] = None
         elif (item.seq > self.item.seq or item.seq == self.item.seq) and better(self.other, item):
             self.other = item
 

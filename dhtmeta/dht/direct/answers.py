@@ -24,25 +24,24 @@ from dhtmeta.krpc.messages import Error, FindNode, Get, GetPeers, Ping, Query, R
 _BARE_BYTES = 100  # a response without nodes: envelope, id, token and a t of 32 bytes at most
 
 
-_ROUNDING = 1e-9  # else at the very time that `next` tells there could be a hair too little
-
-
 class Allowance:
     """`rate` things a second, at most as many at once as come in one second."""
 
     __slots__ = ("_left", "_rate", "_since")
 
     def __init__(self, rate: float, now: float) -> None:
-        self._rate = self._left = rate
+        self._rate = rate
+        self._left = max(1.0, rate)
         self._since = now
 
     def take(self, now: float) -> bool:
-        """Take one if there is one."""
-        self._left = min(self._rate, self._left + (now - self._since) * self._rate)
+        """Take one if there is one: at the time that `next` told, however it was rounded."""
+        due, most = self.next, max(1.0, self._rate)
+        self._left = min(most, self._left + (now - self._since) * self._rate)
         self._since = now
-        if self._left < 1 - _ROUNDING:
+        if self._left < 1 and now < due:
             return False
-        self._left -= 1
+        self._left = max(0.0, self._left - 1)
         return True
 
     @property
@@ -87,7 +86,8 @@ class Answers:
     def _nodes(self, query: Query, target: bytes, size: int, source: Endpoint) -> Response:
         each = NODE6_BYTES if ":" in source[0] else NODE_BYTES
         room = max(0, (ANSWER_RATIO * size - _BARE_BYTES) // each)
-        nodes: list[Contact] = self._contacts.closest(target, min(CLOSEST, room)) if room else []
+        found: list[Contact] = self._contacts.closest(target, min(CLOSEST, room)) if room else []
+        nodes = [one for one in found if (":" in one.endpoint[0]) == (":" in source[0])]
         token = None if isinstance(query, FindNode) else self._token(source)
         return Response(t=query.t, node_id=self._node_id, token=token, contacts=nodes)
 

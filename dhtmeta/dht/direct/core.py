@@ -89,19 +89,18 @@ class Core:
             message = codec.decode(data)
         except MalformedMessage:
             self.traffic.malformed += 1
-            return
+            return None
         if isinstance(message, messages.Query):
-            self._answer(message, len(data), source, now)
-            return
+            return self._answer(message, len(data), source, now)
         transaction = self._transactions.close(message.t, source, now)
         if transaction is None:
             self.traffic.unsolicited += 1
-        elif transaction.asker.ended:
-            return
-        elif isinstance(message, messages.Response):
-            transaction.asker.answered(transaction.subject, message, now)
-        elif isinstance(message, messages.Error):
-            transaction.asker.refused(transaction.subject, message, now)
+        elif not transaction.asker.ended:
+            if isinstance(message, messages.Response):
+                transaction.asker.answered(transaction.subject, message, now)
+            else:
+                transaction.asker.refused(transaction.subject, message, now)
+        return None
 
     def datagrams_to_send(self, now: float) -> list[Datagram]:
         """Return what is to go out now, in this order."""

@@ -103,13 +103,8 @@ class Lookup:
 
         In place of each that had to be asked again the next closest is asked already.
         """
-        while self._new and self.queried < MAX_QUERIED:
-            distance = self._new[0]
-            closer = bisect_left(self._order, distance)
-            if closer >= self.closest + self._lost or not self._has_room(closer):
-                return None
-            candidate = self._candidates[distance]
-            del self._new[0]
+        while self._wants_more() and self._has_room():
+            candidate = self._candidates[self._new.pop(0)]
             if candidate.state is not State.NEW:
                 continue  # it told its id when it was asked under another
             if candidate.contact.endpoint not in self._asked:
@@ -120,9 +115,17 @@ class Lookup:
             self.fail(candidate)
         return None
 
-    def _has_room(self, closer: int) -> bool:
-        """Whether one more may be in flight, given how many nodes are closer than it."""
-        states = [self._candidates[distance].state for distance in self._order[:closer]]
+    def _wants_more(self) -> bool:
+        """Whether somebody who was not asked yet is among the closest."""
+        new, order, window = self._new, self._order, self.closest + self._lost
+        if not new or self.queried >= MAX_QUERIED:
+            return False
+        return len(order) <= window or new[0] < order[window]
+
+    def _has_room(self) -> bool:
+        """Whether one more may be in flight now."""
+        closer = self._order[: bisect_left(self._order, self._new[0])]
+        states = [self._candidates[distance].state for distance in closer]
         if len(states) - states.count(State.LOST) >= self.closest:
             return False
         limit = NEAR_IN_FLIGHT if State.ANSWERED in states else self._far()

@@ -9,10 +9,12 @@ measured one after the other.
 
 import functools
 import importlib
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
@@ -168,3 +170,34 @@ def bench_verify_many(benchmark: BenchmarkFixture, library: str) -> None:
         "verifications": BATCH,
     }
     assert all(benchmark(ed25519.verify_many, batch, threads=threads))
+
+
+def half_of_the_work(pipe: Connection) -> None:
+    """Verify half a batch for each word that comes, in a process of its own."""
+    half = [(PUBLIC_KEY, SIGNED[:64], MESSAGE)] * (BATCH // 2)
+    while pipe.recv():
+        pipe.send(all(ed25519.verify_many(half)))
+
+
+def bench_two_processes(benchmark: BenchmarkFixture) -> None:
+    """Measure the control: what the second core brings to processes that share nothing."""
+    batch = [(PUBLIC_KEY, SIGNED[:64], MESSAGE)] * BATCH
+    ours, theirs = multiprocessing.Pipe()
+    other = multiprocessing.get_context("fork").Process(target=half_of_the_work, args=(theirs,))
+    other.start()
+
+    def both() -> bool:
+        ours.send(True)
+        return all(ed25519.verify_many(batch[: BATCH // 2])) and bool(ours.recv())
+
+    assert both()
+    benchmark.group = "control: two processes, each half of 2,000"
+    benchmark.extra_info = {
+        "library": "dhtmeta",
+        "peer": "dhtmeta",
+        "ratio": ratio(both, lambda: ed25519.verify_many(batch), 7),
+        "verifications": BATCH,
+    }
+    assert benchmark(both)
+    ours.send(False)
+    other.join()

@@ -19,12 +19,14 @@ from dhtmeta.const import (
     CACHE_STALE_FOR,
     CACHE_TTL,
     DAEMON_PORT,
+    DEFAULT_CARRIER,
     MAINLINE_ROUTERS,
     REPUBLISH_INTERVAL,
 )
 from dhtmeta.errors import ConfigError
 
 PREFIX = "DHTMETA_"
+CarrierName = Literal["libtorrent", "direct"]  # const.CARRIERS, for type checkers and msgspec
 Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 
 
@@ -40,7 +42,7 @@ class Dht(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     port: Annotated[int, Meta(ge=0, le=65535)] = DAEMON_PORT
     listen: str = ""
     bootstrap_nodes: list[str] = field(default_factory=lambda: list(MAINLINE_ROUTERS))
-    carrier: Literal["libtorrent"] = "libtorrent"
+    carrier: CarrierName = DEFAULT_CARRIER
     metadata_republish_interval: Seconds = REPUBLISH_INTERVAL
 
 

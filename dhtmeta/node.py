@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import secrets
 import time
@@ -12,9 +13,12 @@ from typing import IO, Self
 
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
-from dhtmeta.dht.address import any_address, any_local, parse_address
+from dhtmeta.config import CarrierName
+from dhtmeta.const import CARRIERS, LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
+from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
 from dhtmeta.dht.carrier import Carrier
+from dhtmeta.dht.direct.carrier import DirectCarrier
+from dhtmeta.dht.direct.udp import UdpSocket
 from dhtmeta.dht.libtorrent import LibtorrentCarrier
 from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
 from dhtmeta.engine.cache import RecordCache
@@ -33,6 +37,7 @@ from dhtmeta.errors import (
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
 from dhtmeta.store.writer_lock import WriterLock
+from dhtmeta.values.item import SignedItem
 from dhtmeta.values.keys import PRIVATE_FILE, Identity, open_identity
 from dhtmeta.values.node_id import parse_public_key
 from dhtmeta.values.record import NodeRecord
@@ -46,6 +51,8 @@ class Node:
     Everything not given comes from `settings` (configuration file and environment). `serve` is
     False for short visits: other nodes then do not count on us, unless we came before and put
     something. `offline` opens no socket. `state` is where node id and routing table are kept.
+    `carrier` is "libtorrent" or "direct"; with the latter a node that serves also finishes what
+    an earlier process began to publish.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Node:
         state: str | Path | None = None,
         bootstrap: Sequence[str] | None = None,
         listen: str | None = None,
+        carrier: CarrierName | None = None,
         serve: bool = True,
         offline: bool = False,
         settings: config.Settings | None = None,
@@ -70,10 +78,12 @@ class Node:
             self.settings.dht.bootstrap_nodes if bootstrap is None else list(bootstrap)
         )
         self._listen = listen or self.settings.dht.listen or None
+        self._carrier_name = _carrier_name(carrier or self.settings.dht.carrier)
         self._serve = serve
         self._offline = offline
         self._identity: Identity | None = None
-        self._carrier: LibtorrentCarrier | None = None
+        self._libtorrent: LibtorrentCarrier | None = None  # the node, whatever the carrier
+        self._carrier: Carrier | None = None
         self._opened = contextlib.AsyncExitStack()
         self._local = any_local([parse_address(one) for one in self._bootstrap])
         self._saved_path = saved_path(Path(state or config.data_home() / "dht"), self._bootstrap)
@@ -97,6 +107,8 @@ class Node:
                 await self._start_carrier()
             self._assemble()
             opened.push_async_callback(self._resolver.close)
+            if self._serve and self._carrier is not None and not self._carrier.signs_itself:
+                opened.push_async_callback(_cancelled, asyncio.create_task(self._finish()))
             self._opened = opened.pop_all()
         return self
 
@@ -120,18 +132,45 @@ class Node:
         return await self._open_carrier(self._listen, saved.state, serve=self._serve)
 
     async def _open_carrier(self, listen: str | None, state: bytes, *, serve: bool) -> None:
-        carrier = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=state)
-        await carrier.start()
-        self._carrier = carrier
+        """Start the libtorrent node and, where that is the carrier, our own lookups beside it."""
+        node = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=state)
+        await node.start()
+        try:
+            self._carrier = node if self._carrier_name == "libtorrent" else await self._beside(node)
+        except BaseException:
+            await node.close()
+            raise
+        self._libtorrent = node
         self._known_to_others = serve
+
+    async def _beside(self, node: LibtorrentCarrier) -> Carrier:
+        """Start our own lookups one port above `node`, or on any free one if that is taken.
+
+        Nodes that take a put list its sender (FACTS). libtorrent comes back under its id and port,
+        and so this does, whose own follow from them.
+        """
+        host, port = node.session.endpoint
+        node_id = _node_id_beside(node.session.node_ids())
+
+        def beside(port: int) -> DirectCarrier:
+            socket = UdpSocket(format_address((host, port)))
+            return DirectCarrier(node, socket, node_id=node_id, local=self._local)
+
+        carrier = beside(port + 1 if port < 65535 else 0)
+        try:
+            await carrier.start()
+        except PortError:  # somebody has it
+            carrier = beside(0)
+            await carrier.start()
+        return carrier
 
     async def _stop_carrier(self) -> None:
         carrier, self._carrier = self._carrier, None
-        if carrier is None:
+        if carrier is None or self._libtorrent is None:
             return
         try:
             if self._claim is not None and await carrier.live_nodes():
-                port = carrier.session.endpoint[1] if self._known_to_others else 0
+                port = self._libtorrent.session.endpoint[1] if self._known_to_others else 0
                 write_saved(self._saved_path, Saved(carrier.saved_state(), port))
         except OSError as error:
             log.warning("the next start will be slower: %s", error)
@@ -139,6 +178,15 @@ class Node:
             if self._claim is not None:
                 self._claim.close()
             await carrier.close()
+
+    async def _finish(self) -> None:
+        """Finish what an earlier process began to publish; whatever fails is only logged."""
+        try:
+            await self._publisher.finish_unfinished()
+        except DhtmetaError as error:
+            log.warning("unfinished publishes wait for the next start: %s", error)
+        except Exception:
+            log.exception("unexpected, while unfinished publishes were finished")
 
     def _assemble(self) -> None:
         cached, found = self.settings.metadata_cache, self.settings.peer_discovery
@@ -166,8 +214,8 @@ class Node:
     def endpoint(self) -> tuple[str, int]:
         """Where we listen: (ip, UDP port); NetworkUnreachable if the node is offline or closed."""
         self._network()
-        assert self._carrier is not None
-        return self._carrier.session.endpoint
+        assert self._libtorrent is not None
+        return self._libtorrent.session.endpoint
 
     @property
     def carrier(self) -> Carrier:
@@ -192,15 +240,31 @@ class Node:
         *,
         salt: bytes = b"",
         identity: Identity | None = None,
+        seq: int | None = None,
+        cas: int | None = None,
         deadline: float = PUT_DEADLINE,
     ) -> Published:
-        """Publish under our identity, or another; raises what `Publisher.publish` does."""
+        """Publish under our identity, or another; raises what `Publisher.publish` does.
+
+        `seq` and `cas` (BEP 44) need the direct carrier.
+        """
         self._known_to_others = True  # nodes that take a put list its sender (FACTS)
+        publish = self._publisher.publish
         if identity is not None:
-            return await self._publisher.publish(identity, record, salt, deadline)
+            return await publish(identity, record, salt, deadline, seq=seq, cas=cas)
         own = self.identity
         async with self._writer_lock.held(deadline):
-            return await self._publisher.publish(own, record, salt, deadline)
+            return await publish(own, record, salt, deadline, seq=seq, cas=cas)
+
+    async def put(
+        self, item: SignedItem, *, cas: int | None = None, deadline: float = PUT_DEADLINE
+    ) -> Published:
+        """Store an item that is signed already, whoever's it is, without the private key.
+
+        Needs the direct carrier; raises what `Publisher.put` does.
+        """
+        self._known_to_others = True
+        return await self._publisher.put(item, deadline, cas=cas)
 
     async def query(
         self,
@@ -254,6 +318,25 @@ class Node:
                     seen = answer.seq
                     yield answer
             await asyncio.sleep(interval)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    """Cancel a background task, and return when it has ended."""
+    task.cancel()
+    await asyncio.wait([task])
+
+
+def _node_id_beside(node_ids: list[bytes]) -> bytes | None:
+    """Return an id that follows from libtorrent's, but is another; None if it has none."""
+    if not node_ids:
+        return None
+    return hashlib.sha1(b"direct" + node_ids[0], usedforsecurity=False).digest()
+
+
+def _carrier_name(name: str) -> str:
+    if name not in CARRIERS:
+        raise CallerError(f"{name!r} is no carrier; known: {', '.join(CARRIERS)}")
+    return name
 
 
 def _key(public_key: bytes | str) -> bytes:

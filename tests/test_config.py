@@ -3,7 +3,7 @@
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dhtmeta import const
-from dhtmeta.config import Settings, data_home, load
+from dhtmeta.config import CarrierName, Settings, data_home, load
 from dhtmeta.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -45,10 +45,17 @@ def test_without_file_and_environment_all_is_default() -> None:
     assert settings.metadata_cache.max_entries == const.CACHE_ENTRIES
     assert settings.peer_discovery.allow_non_global is None
     assert (settings.dht.carrier, settings.dht.listen, settings.log.level) == (
-        "libtorrent",
+        const.DEFAULT_CARRIER,
         "",
         "warning",
     )
+
+
+def test_the_carriers_of_the_settings_are_those_of_the_constants() -> None:
+    assert get_args(CarrierName) == const.CARRIERS
+    assert Settings().dht.carrier == const.DEFAULT_CARRIER
+    for name in const.CARRIERS:
+        assert load(None, {"DHTMETA_DHT__CARRIER": name}).dht.carrier == name
 
 
 def test_no_two_settings_share_their_defaults() -> None:

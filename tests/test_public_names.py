@@ -65,6 +65,7 @@ EACH_ERROR = [
     errors.InvalidRecord("network_info.public_ip", "'x' is not an IP address"),
     errors.NetworkUnreachable("nobody answered", ("127.0.0.1:1",)),
     errors.Conflict("they disagree", 5, None),
+    errors.Conflict("most took it", 5, 6, ("what", "they", "said")),
     errors.NotFound("no node holds it"),
     errors.CallerError(),
 ]

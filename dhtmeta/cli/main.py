@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from dhtmeta import errors
-from dhtmeta.cli import demo, doctor, keys, records, swarm
+from dhtmeta.cli import demo, doctor, keys, publish, records, signed, swarm
 
 FAILED, WRONG_USE, NOT_FOUND, CONFLICT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -30,9 +30,11 @@ def cli() -> None:
 
 for command in (
     keys.keygen,
-    records.publish,
+    publish.publish,
     records.query,
     records.watch,
+    signed.sign,
+    signed.put,
     swarm.swarm,
     demo.demo,
     doctor.doctor,

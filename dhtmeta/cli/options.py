@@ -9,12 +9,14 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dhtmeta.const import CARRIERS, DEFAULT_CARRIER
+
 if TYPE_CHECKING:
-    from dhtmeta.config import Settings
+    from dhtmeta.config import CarrierName, Settings
     from dhtmeta.node import Node
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -86,8 +88,8 @@ _NETWORK: tuple[Decorator, ...] = (
     ),
     click.option(
         "--carrier",
-        type=click.Choice(["libtorrent"]),
-        help="What takes items to the DHT.  [default: libtorrent]",
+        type=click.Choice(CARRIERS),
+        help=f"What takes items to the DHT.  [default: {DEFAULT_CARRIER}]",
     ),
     click.option(
         "--config",
@@ -116,7 +118,7 @@ def make_node(
     bootstrap: tuple[str, ...],
     listen: str | None,
     store: str | None,
-    carrier: Literal["libtorrent"] | None,
+    carrier: "CarrierName | None",
     config: Path | None,
     keys: Path | None = None,
     offline: bool = False,
@@ -126,13 +128,12 @@ def make_node(
     from dhtmeta.node import Node
 
     settings = load_settings(config)
-    if carrier is not None:
-        settings.dht.carrier = carrier
     return Node(
         keys=keys,
         store=store,
         bootstrap=bootstrap or None,
         listen=listen,
+        carrier=carrier,
         serve=serve,
         offline=offline,
         settings=settings,

@@ -1,7 +1,6 @@
-"""`dhtmeta publish`, `query` and `watch`: what goes to the DHT and what comes back."""
+"""`dhtmeta query` and `watch`: what comes back from the DHT."""
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +8,6 @@ import click
 from dhtmeta.cli.options import (
     Seconds,
     json_option,
-    keys_option,
     make_node,
     network_options,
     print_json,
@@ -20,86 +18,14 @@ from dhtmeta.cli.options import (
     visible,
     waiting,
 )
-from dhtmeta.const import COPIES, LOOKUP_DEADLINE, MAX_TEXT_BYTES, PUT_DEADLINE
+from dhtmeta.const import LOOKUP_DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dhtmeta.engine.publish import Published
+    from dhtmeta.dht.carrier import GetOutcome
     from dhtmeta.engine.resolve import Answer
     from dhtmeta.errors import DhtmetaError
-
-json_file = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
-
-
-@click.command(
-    epilog="Example: dhtmeta publish --keys ./alice --record alice.json --bootstrap 127.0.0.1:6881"
-)
-@click.option("--record", "record_file", type=json_file, help="A NodeRecord as JSON; - is stdin.")
-@click.option(
-    "--value", "value_file", type=json_file, help='Any value as JSON; bytes as {"hex": "…"}.'
-)
-@salt_option
-@keys_option
-@network_options
-@timeout_option(PUT_DEADLINE)
-@json_option
-def publish(
-    record_file: Path | None,
-    value_file: Path | None,
-    salt: bytes,
-    timeout: float,
-    as_json: bool,
-    **network: Any,
-) -> None:
-    """Sign a record with our key and store it on the DHT nodes closest to it."""
-    if (record_file is None) == (value_file is None):
-        raise click.UsageError("give one of --record FILE.json and --value FILE.json")
-    published = run(_publish(record_file, value_file, salt, timeout, network))
-    if published.accepted < COPIES // 2:
-        say(f"dhtmeta: only {published.accepted} nodes took it: publish again when more are known")
-    if as_json:
-        print_json(published_json(published))
-    else:
-        item = published.item
-        click.echo(f"seq {item.seq} of {item.public_key.hex()} is on {published.accepted} nodes")
-
-
-async def _publish(
-    record_file: Path | None, value_file: Path | None, salt: bytes, deadline: float, network: Any
-) -> "Published":
-    from dhtmeta.errors import InvalidValue
-    from dhtmeta.values.item import encode_value
-    from dhtmeta.values.plain import from_json
-    from dhtmeta.values.record import NodeRecord
-
-    path = record_file or value_file
-    try:
-        value = from_json(_read(path))
-    except InvalidValue as error:
-        raise InvalidValue(f"{path}: {error}") from error
-    record = value if record_file is None else NodeRecord.from_value(value)
-    _warn_of_unknown(record)
-    encode_value(value)  # too large is said before anything is opened
-    async with make_node(**network, serve=True) as node:
-        _ = node.identity
-        with waiting("storing it on the nodes closest to the key …"):
-            return await node.publish(record, salt=salt, deadline=deadline)
-
-
-def _warn_of_unknown(record: object) -> None:
-    """Name keys that are no fields of a NodeRecord: they are published, but may be misspelt."""
-    import difflib
-
-    from dhtmeta.values.record import NodeRecord
-
-    if not isinstance(record, NodeRecord):
-        return
-    for part in (record, record.network_info):
-        for key in part.extra:
-            nearest = difflib.get_close_matches(key, part.__struct_fields__, n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            say(f"dhtmeta: {visible(key)!r} is no field of a record, published as it is{hint}")
 
 
 @click.command(epilog="Example: dhtmeta query 82f1…a4 --policy freshest --json")
@@ -252,7 +178,14 @@ def answer_json(answer: "Answer") -> dict[str, Any]:
     else:
         shown["record"] = record_json(record.to_plain())
     shown |= {"source": str(answer.source), "age_s": round(answer.age, 3)}
+    shown["lookup"] = answer.lookup and lookup_json(answer.lookup)
     return shown | {"connectability": verdict and connectability_json(verdict)}
+
+
+def lookup_json(lookup: "GetOutcome") -> dict[str, int]:
+    """Return how many nodes a lookup queried, and what of; 0 where the carrier cannot tell."""
+    names = ("queried", "answered", "holding", "refused")
+    return {name: getattr(lookup, name) for name in names}
 
 
 def record_json(plain: Any) -> Any:
@@ -275,34 +208,3 @@ def connectability_json(verdict: Any) -> dict[str, Any]:
         "reason": verdict.reason,
         "address": verdict.address or None,
     }
-
-
-def published_json(published: "Published") -> dict[str, Any]:
-    """Return what `publish --json` prints."""
-    from dhtmeta.values.plain import to_builtins
-
-    item = published.item
-    return {
-        "public_key": item.public_key.hex(),
-        "salt": to_builtins(item.salt),
-        "seq": item.seq,
-        "accepted": published.accepted,
-        "target": item.target.hex(),
-    }
-
-
-def _read(path: Path | None) -> str:
-    """Read a JSON file, or stdin for "-", up to a size no record can need."""
-    from dhtmeta.errors import InvalidValue
-
-    assert path is not None
-    with click.open_file(str(path), "rb") as file:
-        raw = file.read(MAX_TEXT_BYTES + 1)
-    if len(raw) > MAX_TEXT_BYTES:
-        raise InvalidValue(
-            f"{path} is larger than {MAX_TEXT_BYTES:,} bytes; a value is at most 1,000"
-        )
-    try:
-        return str(raw, "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidValue(f"{path} is not UTF-8 text: {error}") from error

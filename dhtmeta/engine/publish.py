@@ -1,40 +1,63 @@
-"""How a record is published: checked, kept above the ledger's seq, stored, and written down.
+"""How something is published: checked, reserved in the ledger, stored, and confirmed there.
 
-With the libtorrent carrier libtorrent chooses the seq (network + 1), so a publish looks first
-and refuses where the ledger is above the network: going on would lower the seq.
+One publish of a target at a time, in the order they came. What is unconditional is reserved
+before anything is sent; what `seq`, `cas` or a signed item makes conditional is reserved once the
+lookup has shown that it may be, before the first put, so that a Conflict leaves the ledger as it
+was. A carrier that signs itself chooses the seq, and is written down afterwards (carrier_signs).
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
+from weakref import WeakValueDictionary
 
 from dhtmeta._fast import ed25519
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import PUT_DEADLINE, REPUBLISH_INTERVAL
-from dhtmeta.dht.carrier import Carrier
+from dhtmeta.const import FINISH_WITHIN, PUT_DEADLINE, READY_DEADLINE, REPUBLISH_INTERVAL
+from dhtmeta.dht.carrier import Carrier, PutOutcome, Rejection
 from dhtmeta.engine.cache import RecordCache
-from dhtmeta.errors import Conflict, DeadlineExceeded, StoreError
+from dhtmeta.engine.carrier_signs import put_above
+from dhtmeta.engine.chosen import Above, Chosen, Exact
+from dhtmeta.errors import CallerError, Conflict, DeadlineExceeded, DhtmetaError, StoreError
 from dhtmeta.store.ledger import Ledger
-from dhtmeta.values.item import SignedItem, check_salt, encode_value
+from dhtmeta.store.tables import State
+from dhtmeta.values.item import SignedItem, check_salt, check_seq
 from dhtmeta.values.keys import Identity
+from dhtmeta.values.payload import payload
 from dhtmeta.values.record import NodeRecord
-from dhtmeta.values.wrapping import wrap
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The item as it is stored, and how many nodes accepted it."""
+    """The item as it is stored, and what the closest nodes said to it.
+
+    `accepted` counts those that took it, `rejected` lists the others' KRPC code and seq, `silent`
+    counts those that never answered. `copies` counts the nodes that hold it when asked
+    afterwards, None where the carrier cannot ask.
+    """
 
     item: SignedItem
     accepted: int
+    rejected: tuple[Rejection, ...] = ()
+    silent: int = 0
+    copies: int | None = None
+
+    @classmethod
+    def told(cls, outcome: PutOutcome) -> Self:
+        """Make it of what the carrier tells."""
+        return cls(outcome.item, outcome.accepted, outcome.rejected, outcome.silent, outcome.copies)
 
 
 class Publisher:
-    """Publishes under identities whose private key we hold. `clock` gives Unix seconds."""
+    """Publishes under identities whose private key we hold, and puts what others signed.
+
+    `clock` gives Unix seconds.
+    """
 
     def __init__(
         self,
@@ -49,6 +72,7 @@ class Publisher:
         self._carrier = carrier
         self._clock = clock
         self._interval = republish_interval
+        self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(
         self,
@@ -56,87 +80,163 @@ class Publisher:
         record: "NodeRecord | Value",
         salt: bytes = b"",
         deadline: float = PUT_DEADLINE,
+        *,
+        seq: int | None = None,
+        cas: int | None = None,
     ) -> Published:
         """Publish a NodeRecord (peer_id and timestamp are filled in) or any bencodable value.
 
-        Raises ValueTooLarge, InvalidRecord, InvalidSalt before anything is sent; Conflict where
-        the ledger is above the network; NotStored, NetworkUnreachable, DeadlineExceeded.
+        `seq` is used as it is, instead of the next one; `cas` is the seq that the network must
+        hold, if it holds any. Raises ValueTooLarge, InvalidRecord, InvalidSalt, InvalidValue
+        before anything is sent, CallerError for `seq` or `cas` where the carrier cannot do that;
+        Conflict; NotStored, NetworkUnreachable, DeadlineExceeded.
         """
         check_salt(salt)
-        end = asyncio.get_running_loop().time() + deadline
+        end = _loop_time() + deadline
         carrier = self._carrier()
-        v = self.encode(identity, record, wrapped=carrier.signs_itself)
+        if seq is not None or cas is not None:
+            _refuse_self_signing(carrier, seq, cas)
+        wrapped = carrier.signs_itself
+        v = payload(record, identity.public_key, self._clock(), only_strings=wrapped)
         target = ed25519.target(identity.public_key, salt)
-        published = await self._ledger.newest(target)
-        if published is not None:
-            await self._refuse_to_fall(published.item, deadline)
-        left = max(0.0, end - asyncio.get_running_loop().time())
-        outcome = await carrier.put(identity, v, salt, left)
-        if published is not None and outcome.item.seq <= published.item.seq:
-            raise Conflict(
-                f"the last copies went away in between: libtorrent stored seq {outcome.item.seq}, "
-                f"below seq {published.item.seq} of the ledger, so that readers will refuse it",
-                published.item.seq,
-                outcome.item.seq,
-            )
-        await self._write_down(target, outcome.item, outcome.accepted)
-        return Published(outcome.item, outcome.accepted)
+        async with self._turn(target, end):
+            if carrier.signs_itself:
+                return await self._put_by_carrier(carrier, identity, v, salt, end)
+            if seq is not None:
+                return await self._put_exact(SignedItem.sign(identity, v, seq, salt), cas, end)
+            return await self._put_above(identity, v, salt, cas, end)
 
-    def encode(self, identity: Identity, record: "NodeRecord | Value", *, wrapped: bool) -> bytes:
-        """Return the raw v, at most 1,000 bytes; `wrapped` puts whatever is no string into one."""
-        if isinstance(record, NodeRecord):
-            record = record.completed(identity.public_key, int(self._clock())).to_value()
-        return encode_value(wrap(record) if wrapped else record)
+    async def put(
+        self, item: SignedItem, deadline: float = PUT_DEADLINE, *, cas: int | None = None
+    ) -> Published:
+        """Store an item that is already signed, whoever signed it; `cas` as in `publish`.
 
-    async def _refuse_to_fall(self, published: SignedItem, deadline: float) -> None:
-        """Raise Conflict if the network is below what we published before."""
-        on_network = await self._network_seq(published, deadline)
-        if on_network is None or on_network < published.seq:
-            seen = "nothing" if on_network is None else f"seq {on_network}"
-            raise Conflict(
-                f"the ledger says seq {published.seq} was published, the network holds {seen}: "
-                f"libtorrent would restart below it and readers would refuse that. If this is "
-                f"another network, use another --store; else try again when copies are found",
-                published.seq,
-                on_network,
-            )
-        if on_network > published.seq:
-            log.warning(
-                "seq %d on the network is above the ledger's %d: someone else publishes with this "
-                "key, or the store is an old copy",
-                on_network,
-                published.seq,
-            )
+        Raises Conflict, with nothing sent, where the ledger or the network has a newer one, or
+        another value under its seq; CallerError where the carrier cannot put it; else as `publish`.
+        """
+        end = _loop_time() + deadline
+        _refuse_self_signing(self._carrier(), cas)
+        async with self._turn(item.target, end):
+            return await self._put_exact(item, cas, end)
 
-    async def _network_seq(self, published: SignedItem, deadline: float) -> int | None:
-        """Return the highest seq found, or at once one that is not below `published`."""
-        enough: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    async def finish_unfinished(self) -> int:
+        """Put what an earlier process reserved and never confirmed, the same bytes; says how many.
 
-        def on_item(item: SignedItem) -> None:
-            if item.seq >= published.seq and not enough.done():
-                enough.set_result(item.seq)
+        Waits up to a day for a network. What cannot be put is logged, noted in the ledger, and
+        stays for the next start, unless the network holds something newer.
+        """
+        finished = 0
+        async for targets in self._ledger.unfinished():
+            await self._carrier().ready(FINISH_WITHIN)
+            finished += sum(await asyncio.gather(*map(self._finish, targets)))
+        return finished
 
-        key, salt = published.public_key, published.salt
-        lookup = asyncio.ensure_future(self._carrier().get(key, salt, on_item, deadline))
-        both: list[asyncio.Future[Any]] = [enough, lookup]
+    async def _finish(self, target: bytes) -> bool:
+        end = _loop_time() + PUT_DEADLINE
         try:
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            async with self._turn(target, end):
+                entry = await self._ledger.newest(target)  # a publish may have had its turn first
+                if entry is None or entry.state is not State.RESERVED:
+                    return False
+                await self._put_exact(entry.item, None, end)
+        except DhtmetaError as error:
+            log.warning("unfinished publish of target %s: %s", target.hex(), error)
+            return False
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, target: bytes, end: float) -> AsyncIterator[None]:
+        """Wait until loop time `end` for those who publish the same target before us."""
+        turn = self._turns.setdefault(target, asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(end):
+                await turn.acquire()
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                "earlier puts under this key took all of the time; nothing was sent"
+            ) from error
+        try:
+            yield
         finally:
-            lookup.cancel()
-        if enough.done():
-            return enough.result()
-        outcome = lookup.result()
-        if not outcome.converged:
-            raise DeadlineExceeded(f"the look before the put took more than {deadline:g} s")
-        return None if outcome.item is None else outcome.item.seq
+            turn.release()
 
-    async def _write_down(self, target: bytes, item: SignedItem, accepted: int) -> None:
-        now = self._clock()
-        self._cache.forget(target)
-        self._cache.raise_floor(target, item.seq, now)
+    async def _put_by_carrier(
+        self, carrier: Carrier, identity: Identity, v: bytes, salt: bytes, end: float
+    ) -> Published:
+        newest = await self._ledger.newest(ed25519.target(identity.public_key, salt))
+        ours = newest.item if newest else None
+        outcome = await put_above(carrier, ours, identity, v, salt, end)
+        await self._write_down(outcome)
+        return Published.told(outcome)
+
+    async def _put_above(
+        self, identity: Identity, v: bytes, salt: bytes, cas: int | None, end: float
+    ) -> Published:
+        """Put a value above whatever seq is known, the network's included."""
+        target = ed25519.target(identity.public_key, salt)
+        newest = await self._ledger.newest(target)
+        ours = newest.item.seq if newest else None
+
+        def sign(seq: int) -> SignedItem:
+            return SignedItem.sign(identity, v, seq, salt)
+
+        chosen = Above(self._ledger, sign, ours, self._cache.floor(target), cas)
+        await self._carrier().ready(min(_left(end), READY_DEADLINE))  # else nothing is written
+        return await self._store(chosen, cas, end, identity.public_key, salt)
+
+    async def _put_exact(self, item: SignedItem, cas: int | None, end: float) -> Published:
+        chosen = Exact(self._ledger, item, self._cache.floor(item.target), cas)
+        return await self._store(chosen, cas, end, item.public_key, item.salt)
+
+    async def _store(
+        self, chosen: Chosen, cas: int | None, end: float, public_key: bytes, salt: bytes
+    ) -> Published:
+        """Put what is chosen, and have the ledger say how that went."""
         try:
-            await self._ledger.confirm(item, accepted, now + self._interval, now)
+            await chosen.prepare()
+            put = self._carrier().put_item
+            outcome = await put(public_key, salt, chosen.choose, _left(end), cas=cas)
+        except DhtmetaError as error:
+            if chosen.item is not None:
+                await self._note(chosen.item, error)
+            raise
+        await self._write_down(outcome)
+        return Published.told(outcome)
+
+    async def _note(self, item: SignedItem, error: DhtmetaError) -> None:
+        """Note why a reserved item was not stored; a disk that fails now changes nothing else."""
+        note = self._ledger.supersede if isinstance(error, Conflict) else self._ledger.fail
+        with contextlib.suppress(StoreError):
+            await note(item, str(error))
+
+    async def _write_down(self, outcome: PutOutcome) -> None:
+        item, now = outcome.item, self._clock()
+        self._cache.forget(item.target)
+        self._cache.raise_floor(item.target, item.seq, now)
+        copies = outcome.accepted if outcome.copies is None else outcome.copies
+        try:
+            await self._ledger.confirm(item, copies, now + self._interval, now)
         except StoreError as error:
             raise StoreError(
-                f"seq {item.seq} is on {accepted} nodes, but could not be noted: {error}"
+                f"seq {item.seq} is on {copies} nodes, but could not be noted: {error}"
             ) from error
+
+
+def _refuse_self_signing(carrier: Carrier, *seqs: int | None) -> None:
+    """Raise CallerError if `carrier` cannot put a given seq, or if one of `seqs` is none."""
+    if carrier.signs_itself:
+        raise CallerError(
+            "this carrier signs what it puts and chooses the seq: signed items, seq and cas need "
+            "the direct one (--carrier direct)"
+        )
+    for seq in seqs:
+        if seq is not None:
+            check_seq(seq)
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _left(end: float) -> float:
+    return max(0.0, end - _loop_time())

@@ -1,4 +1,9 @@
-"""How a query is answered: three policies, one lookup per key whoever asks, never back in seq."""
+"""How a query is answered: three policies, one lookup per key whoever asks, never back in seq.
+
+A lookup for those who ask `cache-first` ends with the first item that is not below any seq seen;
+`freshest` never joins such a one. What renews a stale record behind an answer converges: it would
+else find what is held already, and nobody waits for it.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -46,12 +51,17 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A verified item, where it came from, and how old our copy is (s, since it was fetched)."""
+    """A verified item, where it came from, and how old our copy is (s, since it was fetched).
+
+    `lookup` counts the nodes queried, answered, holding and refused; None where the answer came
+    from the cache, or before the lookup ended.
+    """
 
     _cached: Cached
     _resolver: "Resolver"
     source: Source
     age: float
+    lookup: GetOutcome | None = None
 
     @property
     def item(self) -> SignedItem:
@@ -105,7 +115,8 @@ class Resolver:
         self._carrier = carrier
         self._judge = judge
         self._clock = clock
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes, _Flight] = {}  # by target: what those who ask now may join
+        self._running: set[_Flight] = set()
 
     async def query(
         self,
@@ -148,7 +159,7 @@ class Resolver:
                 raise NotFound("it is not in the cache, and the policy is cache-only")
             return None
         if policy is Policy.CACHE_FIRST:
-            self._flight(target, public_key, salt)
+            self._flight(target, public_key, salt, early=False)
         return self._from_cache(stale, now)
 
     async def _look_up(
@@ -159,8 +170,9 @@ class Resolver:
         loop = asyncio.get_running_loop()
         end = loop.time() + deadline
         await self._carrier().ready(min(deadline, READY_DEADLINE))
-        flight = self._flight(target, public_key, salt, fresh=policy is Policy.FRESHEST)
-        if policy is not Policy.FRESHEST:
+        freshest = policy is Policy.FRESHEST
+        flight = self._flight(target, public_key, salt, early=not freshest, fresh=freshest)
+        if not freshest and not flight.early:
             await asyncio.wait([flight.first], timeout=end - loop.time())
             cached = flight.first.result() if flight.first.done() else None
             if cached is not None and cached.item.seq >= self.cache.floor(target):
@@ -174,17 +186,22 @@ class Resolver:
         age = max(0.0, self._clock() - cached.fetched_at)
         if cached is flight.before:
             return self._from_cache(cached, self._clock())
-        return Answer(cached, self, Source.DHT, age)
+        return Answer(cached, self, Source.DHT, age, flight.outcome)
 
     def _flight(
-        self, target: bytes, public_key: bytes, salt: bytes, *, fresh: bool = False
+        self, target: bytes, public_key: bytes, salt: bytes, *, early: bool, fresh: bool = False
     ) -> "_Flight":
-        """Return the running lookup of `target`, or start one; `fresh` joins no old one."""
+        """Return the running lookup of `target`, or start one, which may end `early` or not.
+
+        `fresh` joins none that may end early, and no old one.
+        """
         flight = self._flights.get(target)
-        now = asyncio.get_running_loop().time()
-        if flight is None or (fresh and now > flight.started + JOIN_WITHIN):
+        if flight is not None and fresh:
+            old = asyncio.get_running_loop().time() > flight.started + JOIN_WITHIN
+            flight = None if flight.early or old else flight
+        if flight is None:
             self.lookups += 1
-            flight = self._flights[target] = _Flight(self, target, public_key, salt)
+            flight = self._flights[target] = _Flight(self, target, public_key, salt, early=early)
         return flight
 
     async def renew(self, public_key: bytes, wait: float) -> None:
@@ -195,7 +212,7 @@ class Resolver:
         target = ed25519.target(public_key)
         if self.cache.missing_for(target, self._clock()) is not None:
             return
-        flight = self._flight(target, public_key, b"")
+        flight = self._flight(target, public_key, b"", early=True)
         await asyncio.wait([flight.first], timeout=wait)
 
     def judge(self, cached: Cached) -> Connectability | None:
@@ -222,48 +239,75 @@ class Resolver:
     @property
     def running(self) -> int:
         """How many lookups are under way."""
-        return len(self._flights)
+        return len(self._running)
 
     async def close(self) -> None:
         """Give up what is in flight."""
-        tasks = [flight.task for flight in self._flights.values()]
+        tasks = [flight.task for flight in self._running]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Flight:
-    """One lookup: `first` ends with the first believable item, `done` when it converged.
+    """One lookup: `first` ends with the first believable item, `done` when the lookup did.
 
-    `first` gives None, and `done` raises why, where there is nothing to give.
+    That is when it converged, or, if `early`, had an item not below any seq seen. `first` gives
+    None, and `done` raises why, where there is nothing to give.
     """
 
-    def __init__(self, resolver: Resolver, target: bytes, public_key: bytes, salt: bytes) -> None:
+    def __init__(
+        self, resolver: Resolver, target: bytes, public_key: bytes, salt: bytes, *, early: bool
+    ) -> None:
         loop = asyncio.get_running_loop()
         self.first: asyncio.Future[Cached | None] = loop.create_future()
         self.done: asyncio.Future[Cached] = loop.create_future()
         self.started = loop.time()
+        self.early = early
+        self.outcome: GetOutcome | None = None
         self.before = resolver.cache.usable(target, resolver._clock())  # what was held already
         self._resolver = resolver
         self._target = target
+        resolver._running.add(self)
         self.task = loop.create_task(self._run(public_key, salt))
 
     async def _run(self, public_key: bytes, salt: bytes) -> None:
         try:
-            carrier = self._resolver._carrier()
-            outcome = await carrier.get(public_key, salt, self._on_item, LOOKUP_DEADLINE)
-            self.done.set_result(self._best(outcome))
+            self.outcome = await self._get(public_key, salt)
+            self.done.set_result(self._best(self.outcome))
         except asyncio.CancelledError:
             self.done.set_exception(NetworkUnreachable("this node was closed"))
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait have to hear of it
             self.done.set_exception(error)
         finally:
-            if self._resolver._flights.get(self._target) is self:
-                del self._resolver._flights[self._target]
-            if not self.first.done():
-                self.first.set_result(None)
-            if not self.done.cancelled():
-                self.done.exception()  # nobody has to be waiting
+            self._end()
+
+    def _end(self) -> None:
+        self._resolver._running.discard(self)
+        if self._resolver._flights.get(self._target) is self:
+            del self._resolver._flights[self._target]
+        if not self.first.done():
+            self.first.set_result(None)
+        if not self.done.cancelled():
+            self.done.exception()  # nobody has to be waiting
+
+    async def _get(self, public_key: bytes, salt: bytes) -> GetOutcome:
+        """Look it up; once more to the end if what was enough is so no longer."""
+        get = self._resolver._carrier().get
+        if self.early:
+            enough = self._floor()
+            outcome = await get(public_key, salt, self._on_item, LOOKUP_DEADLINE, enough=enough)
+            if outcome.converged or self._is_enough(outcome):
+                return outcome
+        return await get(public_key, salt, self._on_item, LOOKUP_DEADLINE)
+
+    def _is_enough(self, outcome: GetOutcome) -> bool:
+        """Whether an early end found something that is still not below any seq seen."""
+        item = outcome.item
+        return self.early and item is not None and item.seq >= self._floor()
+
+    def _floor(self) -> int:
+        return self._resolver.cache.floor(self._target)
 
     def _on_item(self, item: SignedItem) -> None:
         cached = self._resolver.cache.learn(self._target, item, self._resolver._clock())
@@ -273,16 +317,16 @@ class _Flight:
     def _best(self, outcome: GetOutcome) -> Cached:
         """Return what a lookup leaves us with, or raise what it means that this is nothing."""
         cache, now = self._resolver.cache, self._resolver._clock()
-        if not outcome.converged:
+        if not outcome.converged and not self._is_enough(outcome):
             raise DeadlineExceeded(f"the lookup did not converge within {LOOKUP_DEADLINE:g} s")
         if outcome.item is None:
             cache.note_missing(self._target, now)
             refused = f" ({outcome.refused} answers did not verify)" if outcome.refused else ""
             raise NotFound(f"no node holds it{refused}")
         held = cache.learn(self._target, outcome.item, now) or cache.usable(self._target, now)
-        if held is None:
+        if held is None or held.item.seq < self._floor():
             raise NotFound(
-                f"only seq {outcome.item.seq} is on the DHT, older than seq "
-                f"{cache.floor(self._target)}, which was seen before"
+                f"only seq {outcome.item.seq} is on the DHT, older than seq {self._floor()}, "
+                f"which was seen before"
             )
         return held

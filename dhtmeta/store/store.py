@@ -154,12 +154,16 @@ class Store:
                 self.peers[bytes.fromhex(row[0])] = row[1]
 
     async def _load_floors(self, connection: AsyncConnection) -> None:
-        """Load what was seen, and last, to be kept longest, the ledger's: no crash lowers those."""
+        """Load what was seen, and last, to be kept longest, what was stored: no crash lowers that.
+
+        A seq that is only reserved is no floor: nobody may ever have seen it.
+        """
         floor, own = tables.seq_floor.c, tables.ledger.c
         seen = select(floor.target, floor.seq).order_by(floor.seen_at.desc()).limit(SEQ_FLOORS)
         latest = (await connection.execute(seen)).all()
         self.floors = {row[0]: row[1] for row in reversed(latest)}  # the oldest first
-        published = select(own.target, own.seq).order_by(own.last_ok)
+        stored = own.state == tables.State.STORED
+        published = select(own.target, own.seq).where(stored).order_by(own.last_ok)
         for target, seq in await connection.execute(published):
             self.floors[target] = max(seq, self.floors.pop(target, seq))
 

@@ -1,5 +1,6 @@
 """Which tables the store has and which schema version this code writes (DESIGN, "Store")."""
 
+from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
@@ -7,6 +8,19 @@ from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, Str
 from dhtmeta.values.item import SignedItem
 
 SCHEMA_VERSION: Final = 1  # raise it with every change below, and migrate in store.py
+
+
+class State(StrEnum):
+    """How far a row of the ledger has come.
+
+    `reserved`: nodes may hold it, but it was not reported done. `stored`: it was. `superseded`:
+    the network held something newer, so these bytes are not sent again.
+    """
+
+    RESERVED = "reserved"
+    STORED = "stored"
+    SUPERSEDED = "superseded"
+
 
 metadata = MetaData()
 
@@ -63,7 +77,7 @@ ledger = Table(
     "ledger",
     metadata,
     *_item_columns(),
-    Column("state", String, nullable=False),  # stored
+    Column("state", String, nullable=False),  # a State
     Column("copies", Integer, nullable=False),
     Column("next_due", Float, nullable=False),
     Column("last_ok", Float),

@@ -13,11 +13,15 @@ def from_json(text: str) -> Value:
 
     Strings become UTF-8 bytes, booleans 0/1, {"hex": "…"} the bytes it names.
     """
+    return from_builtins(parse_json(text))
+
+
+def parse_json(text: str) -> Any:
+    """Read JSON text; InvalidValue for what is none, a key that is there twice, a huge int."""
     try:
-        plain = json.loads(text, object_pairs_hook=_no_duplicates, parse_int=_int)
+        return json.loads(text, object_pairs_hook=_no_duplicates, parse_int=_int)
     except (json.JSONDecodeError, RecursionError) as error:
         raise InvalidValue(f"not JSON: {error}") from error
-    return from_builtins(plain)
 
 
 def from_builtins(value: Any, path: str = "") -> Value:

@@ -86,6 +86,7 @@ async def test_keygen_publish_query_and_query_again(
     net: list[str], tmp_path: Path, record: Path
 ) -> None:
     keys = tmp_path / "alice"
+    net = [*net, "--carrier", "libtorrent"]
     made = (await dhtmeta("keygen", "--keys", keys, "--json")).json
     published = (await dhtmeta("publish", "--keys", keys, "--record", record, *net, "--json")).json
     query = ("query", made["public_key"], *net, "--json")
@@ -94,8 +95,11 @@ async def test_keygen_publish_query_and_query_again(
         "public_key": made["public_key"],
         "salt": "",
         "seq": 1,
-        "accepted": 8,
         "target": made["peer_id"],
+        "accepted": 8,
+        "rejected": [],
+        "silent": 0,
+        "copies": None,
     }
     timestamp = first["record"].pop("timestamp")
     assert first == {
@@ -106,6 +110,7 @@ async def test_keygen_publish_query_and_query_again(
         "record": RECORD | {"peer_id": made["peer_id"]},
         "source": "dht",
         "age_s": first["age_s"],
+        "lookup": {"queried": 0, "answered": 0, "holding": 0, "refused": 0},
         "connectability": {
             "verdict": "unreachable",
             "reason": "no public address",
@@ -113,7 +118,7 @@ async def test_keygen_publish_query_and_query_again(
         },
     }
     assert timestamp > 1_763_000_000
-    assert (second["source"], second["seq"]) == ("store", 1)
+    assert (second["source"], second["seq"], second["lookup"]) == ("store", 1, None)
     assert second["age_s"] > first["age_s"] >= 0
 
 
@@ -220,10 +225,11 @@ async def test_cache_only_opens_no_socket_and_finds_nothing_new(net: list[str]) 
 async def test_a_ledger_above_the_network_is_a_conflict(
     net: list[str], tmp_path: Path, record: Path
 ) -> None:
+    chosen = ["--carrier", "libtorrent"]
     async with Swarm(8) as other:
-        there = ["--bootstrap", other.addresses[0]]
+        there = ["--bootstrap", other.addresses[0], *chosen]
         assert (await dhtmeta("publish", "--record", record, *there)).code == 0
-    ran = await dhtmeta("publish", "--record", record, *net)
+    ran = await dhtmeta("publish", "--record", record, *net, *chosen)
     assert (ran.code, ran.out) == (4, "")
     assert "the ledger says seq 1 was published, the network holds nothing" in ran.err
 
@@ -438,7 +444,8 @@ async def test_no_network_is_exit_code_5_and_names_who_was_asked(record: Path) -
 
 
 @pytest.mark.parametrize(
-    "command", ["keygen", "publish", "query", "watch", "swarm", "demo", "doctor"]
+    "command",
+    ["keygen", "publish", "query", "watch", "sign", "put", "swarm", "demo", "doctor"],
 )
 async def test_every_help_text_has_an_example_and_json(command: str) -> None:
     ran = await dhtmeta(command, "--help")

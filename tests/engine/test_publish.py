@@ -30,7 +30,7 @@ async def test_each_publish_raises_the_seq_by_one(reader: Node, writer: Node) ->
     identity = Identity.generate()
     published = [await writer.publish(b"%d" % i, identity=identity) for i in range(3)]
     assert [one.item.seq for one in published] == [1, 2, 3]
-    assert all(one.accepted == 8 for one in published)
+    assert all(one.accepted >= 8 for one in published)
     assert (await reader.query(identity.public_key, policy="freshest")).value == b"2"
 
 
@@ -65,17 +65,17 @@ async def test_every_kind_of_value_comes_back_as_it_was(
 async def test_a_network_below_the_ledger_is_a_conflict_and_nothing_is_sent(
     swarm: Swarm, tmp_path: Path
 ) -> None:
-    async with Swarm(8) as first, make_node(first, tmp_path) as node:
+    async with Swarm(8) as first, make_node(first, tmp_path, carrier="libtorrent") as node:
         await node.publish(b"one")
         await node.publish(b"two")
-    async with Swarm(8) as second, make_node(second, tmp_path) as node:
+    async with Swarm(8) as second, make_node(second, tmp_path, carrier="libtorrent") as node:
         with pytest.raises(Conflict, match="seq 2 was published, the network holds nothing") as no:
             await node.publish(b"three")
         assert (no.value.ledger_seq, no.value.network_seq) == (2, None)
     async with (
         Swarm(8) as third,
-        make_node(third, tmp_path, store=str(tmp_path / "other.db")) as node,
-        make_node(third, tmp_path) as again,
+        make_node(third, tmp_path, store=str(tmp_path / "other.db"), carrier="libtorrent") as node,
+        make_node(third, tmp_path, carrier="libtorrent") as again,
     ):
         await node.publish(b"restarted")
         with pytest.raises(Conflict, match="the network holds seq 1"):
@@ -204,13 +204,13 @@ async def test_a_put_that_was_given_up_does_not_overlap_the_next(
     own_swarm: Swarm, tmp_path: Path
 ) -> None:
     identity = Identity.generate()
-    async with make_node(own_swarm, tmp_path / "w") as node:
+    async with make_node(own_swarm, tmp_path / "w", carrier="libtorrent") as node:
         async with dead_node_near(node, identity.peer_id) as dead:
             with pytest.raises(DeadlineExceeded, match="may have reached some nodes"):
                 await node.publish(b"first", identity=identity, deadline=0.3)
             dead.silent = False  # only the first put waits, for an answer that never comes
             second = await node.publish(b"second", identity=identity)
-        async with make_node(own_swarm, tmp_path / "r") as reader:
+        async with make_node(own_swarm, tmp_path / "r", carrier="libtorrent") as reader:
             answer = await reader.query(identity.public_key)
     assert (second.item.seq, answer.seq, answer.value) == (2, 2, b"second")
 
@@ -218,7 +218,7 @@ async def test_a_put_that_was_given_up_does_not_overlap_the_next(
 async def test_a_put_that_never_began_sends_nothing(own_swarm: Swarm, tmp_path: Path) -> None:
     identity = Identity.generate()
     async with (
-        make_node(own_swarm, tmp_path) as node,
+        make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
         dead_node_near(node, identity.peer_id) as dead,
     ):
         slow = asyncio.create_task(node.publish(b"first", identity=identity))
@@ -235,7 +235,7 @@ async def test_a_lookup_under_way_sees_what_we_publish_meanwhile(
 ) -> None:
     identity = Identity.generate()
     async with (
-        make_node(own_swarm, tmp_path) as node,
+        make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
         dead_node_near(node, identity.peer_id) as dead,
     ):
         publishing = asyncio.create_task(node.publish(b"one", identity=identity))
@@ -250,10 +250,10 @@ async def test_a_lookup_under_way_sees_what_we_publish_meanwhile(
 async def test_a_look_that_did_not_converge_is_no_conflict(
     own_swarm: Swarm, tmp_path: Path
 ) -> None:
-    async with Swarm(8) as first, make_node(first, tmp_path) as node:
+    async with Swarm(8) as first, make_node(first, tmp_path, carrier="libtorrent") as node:
         await node.publish(b"one")
     async with (
-        make_node(own_swarm, tmp_path) as node,
+        make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
         dead_node_near(node, node.identity.peer_id),
     ):
         with pytest.raises(DeadlineExceeded, match="the look before the put"):

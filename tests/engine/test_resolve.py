@@ -165,7 +165,7 @@ async def test_a_slow_key_delays_no_other_and_ends_at_its_deadline(
     own_swarm: Swarm, tmp_path: Path, clock: Clock
 ) -> None:
     slow, quick = Identity.generate(), Identity.generate()
-    async with make_node(own_swarm, tmp_path, clock=clock) as node:
+    async with make_node(own_swarm, tmp_path, clock=clock, carrier="libtorrent") as node:
         await node.publish(b"quick", identity=quick)
         async with Liar(slow.peer_id, {}) as dead:
             await _known(node, dead)
@@ -256,7 +256,10 @@ async def test_the_record_of_a_known_relay_is_fetched_for_the_verdict(
 
 async def test_each_who_waits_has_a_deadline_of_his_own(own_swarm: Swarm, tmp_path: Path) -> None:
     identity = Identity.generate()
-    async with make_node(own_swarm, tmp_path) as node, Liar(identity.peer_id, {}) as dead:
+    async with (
+        make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
+        Liar(identity.peer_id, {}) as dead,
+    ):
         await _known(node, dead)
         dead.silent = True
         patient = asyncio.create_task(node.query(identity.public_key))
@@ -272,7 +275,10 @@ async def test_freshest_does_not_pass_off_what_did_not_converge(
     own_swarm: Swarm, tmp_path: Path
 ) -> None:
     identity = Identity.generate()
-    async with make_node(own_swarm, tmp_path) as node, Liar(identity.peer_id, {}) as dead:
+    async with (
+        make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
+        Liar(identity.peer_id, {}) as dead,
+    ):
         await node.publish(b"here", identity=identity)
         await _known(node, dead)
         dead.silent = True
@@ -327,7 +333,7 @@ async def _caught_up(node: Node) -> None:
 
 
 async def test_a_closed_node_says_so(own_swarm: Swarm, tmp_path: Path) -> None:
-    async with make_node(own_swarm, tmp_path) as node:
+    async with make_node(own_swarm, tmp_path, carrier="libtorrent") as node:
         key = Identity.generate().public_key
         async with Liar(node.identity.peer_id, {}) as dead:
             await _known(node, dead)
@@ -346,8 +352,8 @@ async def test_freshest_sees_what_was_put_after_an_old_lookup_began(
 ) -> None:
     identity = Identity.generate()
     async with (
-        make_node(own_swarm, tmp_path / "w") as author,
-        make_node(own_swarm, tmp_path / "r") as node,
+        make_node(own_swarm, tmp_path / "w", carrier="libtorrent") as author,
+        make_node(own_swarm, tmp_path / "r", carrier="libtorrent") as node,
         Liar(identity.peer_id, {}) as dead,
     ):
         await author.publish(b"one", identity=identity)

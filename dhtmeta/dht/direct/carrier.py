@@ -24,7 +24,7 @@ from dhtmeta.const import (
 )
 from dhtmeta.dht.carrier import Carrier, Choose, GetOutcome, PutOutcome
 from dhtmeta.dht.direct.core import Core, Ended, Found
-from dhtmeta.dht.direct.put import Put
+from dhtmeta.dht.direct.put import SEQ_REFUSED, Put
 from dhtmeta.dht.direct.search import Search
 from dhtmeta.dht.direct.udp import Datagrams, Socket
 from dhtmeta.errors import (
@@ -379,6 +379,15 @@ def _judged(put: Put, deadline: float) -> PutOutcome:
             outcome,
         )
     if not outcome.accepted:
+        seqs = [one.seq for one in outcome.rejected if one.code in SEQ_REFUSED]
+        if seqs:
+            shown = max((seq for seq in seqs if seq is not None), default=None)
+            raise Conflict(
+                f"no node took seq {put.item.seq}: they hold another seq than was expected",
+                put.item.seq,
+                shown,
+                outcome,
+            )
         if not put.finished:
             raise DeadlineExceeded(f"no node accepted the item within {deadline:g} s")
         codes = ", ".join(sorted({str(one.code) for one in outcome.rejected})) or "no answer"

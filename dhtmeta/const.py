@@ -90,6 +90,7 @@ FAR_IN_FLIGHT: Final = 1  # queries at once on the way to the target: any one an
 MAX_FAR_IN_FLIGHT: Final = 3  # the same where many nodes were slow
 SETBACKS: Final = 2  # slow nodes for which one more query is in flight
 NEAR_IN_FLIGHT: Final = 8  # and among the closest nodes, who all have to be asked
+WIDENING_ASKED: Final = 2  # nodes asked for each target beside: one may be dead
 MAX_QUERIED: Final = 400  # nodes a lookup asks at most: 25 is usual, liars could make it endless
 MAX_CANDIDATES: Final = 200  # nodes a lookup keeps in mind; the farthest are let go
 MAX_OTHERS: Final = 2  # further addresses tried for one id: who lies may name any number

@@ -168,13 +168,7 @@ class Core:
     def greet(self, endpoints: Iterable[Endpoint]) -> None:
         """Ask nodes whose ids are not known yet who they are; those that answer are remembered."""
         for endpoint in endpoints:
-            query = messages.FindNode(
-                t=b"",
-                node_id=self.node_id,
-                read_only=True,
-                target=self.node_id,
-            )
-            self._ask(_Greeting(self, endpoint), None, endpoint, query)
+            self.find_node(_Greeting(self, endpoint), Contact(b"", endpoint), self.node_id)
 
     # what searches and puts ask of it
 
@@ -188,6 +182,11 @@ class Core:
             seq=seq,
         )
         self._ask(asker, candidate, candidate.contact.endpoint, query)
+
+    def find_node(self, asker: Asker, contact: Contact, target: bytes) -> None:
+        """Send a find_node query."""
+        query = messages.FindNode(t=b"", node_id=self.node_id, read_only=True, target=target)
+        self._ask(asker, contact, contact.endpoint, query)
 
     def read(self, asker: ReadBack, candidate: Candidate, target: bytes) -> None:
         """Send a get query for what was just put."""

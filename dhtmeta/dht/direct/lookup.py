@@ -8,6 +8,7 @@ node that is slow no longer counts as asked, but is waited for while it is among
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
 from enum import Enum, auto
+from heapq import nsmallest
 
 from dhtmeta.const import (
     CLOSEST,
@@ -17,9 +18,12 @@ from dhtmeta.const import (
     MAX_OTHERS,
     MAX_QUERIED,
     NEAR_IN_FLIGHT,
+    NODE_ID_BYTES,
     SETBACKS,
 )
 from dhtmeta.krpc.compact import Contact, Endpoint
+
+ID_BITS = 8 * NODE_ID_BYTES
 
 
 class State(Enum):
@@ -196,18 +200,22 @@ class Lookup:
         candidate.state = State.FAILED
         del self._order[bisect_left(self._order, candidate.distance)]
 
-    @property
-    def over(self) -> bool:
-        """Whether the closest have all answered, or nobody is left to ask."""
+    def is_over(self, closest: int | None = None) -> bool:
+        """Whether the closest have all answered, or nobody is left to ask.
+
+        With a number: whether so many of them have, though more are looked for.
+        """
+        if closest is not None:
+            return self._first_awaited(closest) is None
         awaited = self._awaited
         if awaited is None or awaited.state not in WAITING or not self.is_close(awaited):
-            awaited = self._awaited = self._first_awaited()
+            awaited = self._awaited = self._first_awaited(self.closest)
         return awaited is None
 
-    def _first_awaited(self) -> Candidate | None:
-        """Return the closest that has yet to answer or to fail."""
+    def _first_awaited(self, closest: int) -> Candidate | None:
+        """Return the nearest of the `closest` that has yet to answer or to fail."""
         given_up = self.queried >= MAX_QUERIED
-        for distance in self._order[: self.closest]:
+        for distance in self._order[:closest]:
             candidate = self._candidates[distance]
             state = candidate.state
             if state in WAITING or (state is State.NEW and not given_up):
@@ -222,3 +230,20 @@ class Lookup:
                 yield candidate
                 if count is not None and (count := count - 1) <= 0:
                     return
+
+    def beside(self) -> list[bytes]:
+        """Return targets in the part of the id space that the 8th closest is in, and beyond.
+
+        Each differs from ours in one bit: so the nodes nearest to it are our next closest.
+        """
+        found = [one.distance for one in self.answered(CLOSEST)]
+        if not found:
+            return []
+        bits = found[-1].bit_length()
+        flipped = (self._number ^ 1 << bit for bit in range(max(0, bits - 1), bits + 2))
+        return [one.to_bytes(NODE_ID_BYTES, "big") for one in flipped if not one >> ID_BITS]
+
+    def nearest_answered(self, target: bytes, count: int) -> list[Candidate]:
+        """Return the nodes that answered and are nearest to another target (20 bytes)."""
+        apart = int.from_bytes(target, "big") ^ self._number
+        return nsmallest(count, self.answered(), key=lambda one: one.distance ^ apart)

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from dhtmeta._fast import ed25519
-from dhtmeta.const import CLOSEST, QUERY_TRIES
+from dhtmeta.const import CLOSEST, QUERY_TRIES, WIDENING_ASKED
 from dhtmeta.dht.carrier import GetOutcome
 from dhtmeta.dht.direct.lookup import Candidate, Lookup, State
+from dhtmeta.dht.direct.transactions import Asker
 from dhtmeta.errors import InvalidItem
 from dhtmeta.krpc.compact import Contact
 from dhtmeta.krpc.messages import Error, Response
@@ -18,8 +19,11 @@ Shown = tuple[int, bytes, bytes]  # seq, v, sig
 class Network(Protocol):
     """What a search or a put needs of the core."""
 
-    def get(self, asker: "Search", candidate: Candidate, target: bytes, seq: int | None) -> None:
+    def get(self, asker: Asker, candidate: Candidate, target: bytes, seq: int | None) -> None:
         """Send a get query."""
+
+    def find_node(self, asker: Asker, contact: Contact, target: bytes) -> None:
+        """Send a find_node query."""
 
     def usable(self, contact: Contact, now: float) -> bool:
         """Whether this node may be asked."""
@@ -64,6 +68,7 @@ class Search:
         self._network = network
         self._shown: dict[Shown, SignedItem | None] = {}  # None: it did not verify
         self._asked_again: set[Candidate] = set()
+        self._widening = Widening(self, wanted=closest > CLOSEST)
         self._heard = 0
         self._refused = 0
         self._conflicts = 0
@@ -80,7 +85,12 @@ class Search:
                 self._network.get(self, candidate, self.target, None)
             else:
                 self.lookup.skip(candidate)
-        if not self.ended and not self._asked_again and self.lookup.over:
+        if self.ended:
+            return
+        widening = self._widening
+        if not widening.started and self.lookup.is_over(CLOSEST):
+            widening.start(self._network)
+        if not self._asked_again and not widening.waiting and self.lookup.is_over():
             self.end(converged=True)
 
     def end(self, *, converged: bool = False) -> None:
@@ -204,3 +214,50 @@ class Search:
             self._heard,
             held,
         )
+
+
+class Widening:
+    """The search for who stands around the closest: find_node for targets beside the true one.
+
+    A node names the 8 nearest to a target, so who looks for more has to ask about others, too.
+    """
+
+    def __init__(self, search: Search, *, wanted: bool) -> None:
+        self.waiting = 0
+        self.started = not wanted
+        self._search = search
+
+    @property
+    def ended(self) -> bool:
+        """See `Asker`."""
+        return self._search.ended
+
+    def start(self, network: Network) -> None:
+        """Ask about the part of the id space that the closest come from, and the next ones."""
+        self.started = True
+        lookup = self._search.lookup
+        for target in lookup.beside():
+            for candidate in lookup.nearest_answered(target, WIDENING_ASKED):
+                self.waiting += 1
+                network.find_node(self, candidate.contact, target)
+
+    def answered(self, subject: object, response: Response, now: float) -> None:
+        """See `Asker`."""
+        self._search.lookup.add(response.contacts)
+        self._settled(now)
+
+    def refused(self, subject: object, error: Error, now: float) -> None:
+        """See `Asker`."""
+        self._settled(now)
+
+    def slow(self, subject: object, now: float) -> None:
+        """See `Asker`."""
+
+    def unheard(self, subject: object, tries: int, now: float) -> bool:
+        """See `Asker`: another was asked the same, so once is enough."""
+        self._settled(now)
+        return False
+
+    def _settled(self, now: float) -> None:
+        self.waiting -= 1
+        self._search.go_on(now)

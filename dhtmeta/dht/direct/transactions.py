@@ -32,8 +32,9 @@ from dhtmeta.krpc.messages import Error, Query, Response
 class Asker(Protocol):
     """Who sent a query and hears how it ended; `subject` is what it gave when it asked."""
 
-    ended: bool
-    """Whether it wants nothing more: it is told nothing, and what it has not sent is dropped."""
+    @property
+    def ended(self) -> bool:
+        """Whether it wants nothing more: it is told nothing, what it has not sent is dropped."""
 
     def answered(self, subject: object, response: Response, now: float) -> None:
         """Take an answer."""

@@ -88,17 +88,20 @@ class UdpSocket:
         if sock is None:
             return
         if self._unsent:
-            self._unsent.extend(datagrams[: SEND_BACKLOG - len(self._unsent)])
+            self._keep(datagrams)
             return
         for i, (data, to) in enumerate(datagrams):
             try:
                 sock.sendto(data, to)
             except BlockingIOError:
-                self._unsent.extend(datagrams[i:])
+                self._keep(datagrams[i:])
                 asyncio.get_running_loop().add_writer(sock, self._send_rest)
                 return
-            except OSError:  # no route, or an address that cannot be sent to: as if lost
+            except (OSError, OverflowError):  # no route, or no such address: as if lost
                 continue
+
+    def _keep(self, datagrams: Datagrams) -> None:
+        self._unsent.extend(datagrams[: SEND_BACKLOG - len(self._unsent)])
 
     def _send_rest(self) -> None:
         assert self._socket is not None

@@ -34,6 +34,7 @@ from dhtmeta.errors import (
     PortError,
     RemoteError,
 )
+from dhtmeta.krpc.compact import Contact
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
 from dhtmeta.store.writer_lock import WriterLock
@@ -127,23 +128,24 @@ class Node:
         if self._listen is None and saved.port:
             with contextlib.suppress(PortError):
                 known = any_address(self._local, saved.port)
-                return await self._open_carrier(known, saved.state, serve=True)
-            saved = Saved()
-        return await self._open_carrier(self._listen, saved.state, serve=self._serve)
+                return await self._open_carrier(known, saved, serve=True)
+            saved = Saved(contacts=saved.contacts)
+        return await self._open_carrier(self._listen, saved, serve=self._serve)
 
-    async def _open_carrier(self, listen: str | None, state: bytes, *, serve: bool) -> None:
+    async def _open_carrier(self, listen: str | None, saved: Saved, *, serve: bool) -> None:
         """Start the libtorrent node and, where that is the carrier, our own lookups beside it."""
-        node = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=state)
+        node = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=saved.state)
         await node.start()
         try:
-            self._carrier = node if self._carrier_name == "libtorrent" else await self._beside(node)
+            direct = self._carrier_name == "direct"
+            self._carrier = await self._beside(node, saved.contacts) if direct else node
         except BaseException:
             await node.close()
             raise
         self._libtorrent = node
         self._known_to_others = serve
 
-    async def _beside(self, node: LibtorrentCarrier) -> Carrier:
+    async def _beside(self, node: LibtorrentCarrier, contacts: Sequence[Contact]) -> Carrier:
         """Start our own lookups one port above `node`, or on any free one if that is taken.
 
         Nodes that take a put list its sender (FACTS). libtorrent comes back under its id and port,
@@ -154,7 +156,9 @@ class Node:
 
         def beside(port: int) -> DirectCarrier:
             socket = UdpSocket(format_address((host, port)))
-            return DirectCarrier(node, socket, node_id=node_id, local=self._local)
+            return DirectCarrier(
+                node, socket, contacts=contacts, node_id=node_id, local=self._local
+            )
 
         carrier = beside(port + 1 if port < 65535 else 0)
         try:
@@ -171,7 +175,9 @@ class Node:
         try:
             if self._claim is not None and await carrier.live_nodes():
                 port = self._libtorrent.session.endpoint[1] if self._known_to_others else 0
-                write_saved(self._saved_path, Saved(carrier.saved_state(), port))
+                contacts = carrier.contacts() if isinstance(carrier, DirectCarrier) else ()
+                saved = Saved(carrier.saved_state(), port, tuple(contacts))
+                write_saved(self._saved_path, saved)
         except OSError as error:
             log.warning("the next start will be slower: %s", error)
         finally:

@@ -16,6 +16,7 @@ import libtorrent as lt
 from dhtmeta.const import (
     CONTACT_INTERVAL,
     LISTEN_DEADLINE,
+    LISTEN_TRIES,
     POLL_INTERVAL,
     RESOLVE_AFTER,
     RESOLVE_DEADLINE,
@@ -120,7 +121,19 @@ class Session:
         return self.listen[0], self.handle.listen_port()
 
     async def start(self) -> None:
-        """Bind the port and switch the DHT on; PortError if the port cannot be had."""
+        """Bind the port and switch the DHT on; PortError if the port cannot be had.
+
+        Of any free port, libtorrent binds TCP first and may find its UDP twin taken: then another.
+        """
+        for tries_left in reversed(range(1 if self.listen[1] else LISTEN_TRIES)):
+            try:
+                return await self._listen()
+            except PortError:
+                if not tries_left:
+                    raise
+        return None
+
+    async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         listening: asyncio.Future[None] = loop.create_future()
         self.on(lt.listen_succeeded_alert, lambda alert: _on_listening(listening, alert))

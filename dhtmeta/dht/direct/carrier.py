@@ -14,6 +14,7 @@ from functools import lru_cache
 from weakref import WeakValueDictionary
 
 from dhtmeta.const import (
+    CLOSEST,
     DIRECT_COPIES,
     DIRECT_SEND_RATE,
     LIVE_NODES_INTERVAL,
@@ -213,7 +214,7 @@ class DirectCarrier:
         end = asyncio.get_running_loop().time() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
         async with _Slot(self, end):
-            search = await self._search(public_key, salt, end, on_item, None, enough)
+            search = await self._search(public_key, salt, end, on_item, enough=enough)
         return search.outcome
 
     async def _search(
@@ -222,23 +223,27 @@ class DirectCarrier:
         salt: bytes,
         end: float,
         on_item: Callable[[SignedItem], None],
-        closest: int | None,
-        enough: int | None,
+        closest: int = CLOSEST,
+        enough: int | None = None,
     ) -> Search:
-        """Run one search to its end; NetworkUnreachable if nobody answered at all."""
-        now = asyncio.get_running_loop().time()
-        wide = {} if closest is None else {"closest": closest}
-        search = self.core.look_up(public_key, salt, now, enough=enough, **wide)
-        self._listeners[search] = on_item
-        try:
-            await self._finish(search, end)
-        finally:
-            del self._listeners[search]
-        outcome = search.outcome
-        if outcome.converged and not outcome.answered:
+        """Run one search to its end; NetworkUnreachable if nobody answered at all.
+
+        Where those remembered are all gone, libtorrent's nodes are asked before that is said.
+        """
+        now = asyncio.get_running_loop().time
+        for _ in range(2):
+            search = self.core.look_up(public_key, salt, now(), closest=closest, enough=enough)
+            self._listeners[search] = on_item
+            try:
+                await self._finish(search, end)
+            finally:
+                del self._listeners[search]
+            if search.outcome.answered or not search.converged:
+                return search
+            self.core.contacts.forgive()
             self._asked_node = float("-inf")
-            raise NetworkUnreachable("no DHT node answers any more")
-        return search
+            await self.ready(max(0.0, end - now()))
+        raise NetworkUnreachable("no DHT node answers any more")
 
     async def put(self, identity: Identity, v: bytes, salt: bytes, deadline: float) -> PutOutcome:
         """See `Carrier.put`."""
@@ -270,7 +275,7 @@ class DirectCarrier:
         await self.ready(min(deadline, READY_DEADLINE))
         writer = self._writers.setdefault((public_key, salt), asyncio.Lock())
         async with _before(writer, end), _Slot(self, end):
-            search = await self._search(public_key, salt, end, _ignore, self._copies, None)
+            search = await self._search(public_key, salt, end, _ignore, self._copies)
             if not search.converged:
                 raise DeadlineExceeded(f"the look before the put took more than {deadline:g} s")
             item = await choose(search.best)

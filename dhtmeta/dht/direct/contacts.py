@@ -50,6 +50,10 @@ class Contacts:
             del self._by_id[number]
             del self._order[bisect_left(self._order, number)]
 
+    def forgive(self) -> None:
+        """Believe of nobody any more that he is dead: it was our own network."""
+        self._dead.clear()
+
     def is_dead(self, endpoint: Endpoint, now: float) -> bool:
         """Whether a node there stayed silent within the last DEAD_FOR seconds."""
         since = self._dead.get(endpoint)

@@ -8,6 +8,7 @@ import pytest
 from dhtmeta.const import CLOSEST, QUERY_TRIES
 from dhtmeta.dht.direct.lookup import Candidate
 from dhtmeta.dht.direct.search import Search
+from dhtmeta.dht.direct.transactions import Asker
 from dhtmeta.krpc.compact import Contact
 from dhtmeta.krpc.messages import Error, Response
 from dhtmeta.testing.sim_liars import Lie
@@ -40,9 +41,12 @@ class Paper:
         self.silent: list[Contact] = []
         self.unusable: set[Contact] = set()
 
-    def get(self, asker: Search, candidate: Candidate, target: bytes, seq: int | None) -> None:
+    def get(self, asker: Asker, candidate: Candidate, target: bytes, seq: int | None) -> None:
         assert target == TARGET
         self.asked.append((candidate, seq))
+
+    def find_node(self, asker: Asker, contact: Contact, target: bytes) -> None:
+        raise AssertionError("the eight closest are found without")
 
     def usable(self, contact: Contact, now: float) -> bool:
         return contact not in self.unusable
@@ -359,6 +363,18 @@ def test_a_silent_node_among_the_closest_is_asked_again_then_remembered_as_silen
     assert not scene.search.unheard(candidate, QUERY_TRIES, 0.3)
     assert scene.paper.silent == [candidate.contact]
     assert scene.search.outcome.converged
+
+
+def test_in_place_of_a_node_that_is_asked_again_the_next_closest_is_asked_at_once() -> None:
+    scene = Scene(0)
+    scene.search.start([contact(0)], 0.0)
+    scene.show(contacts=[contact(number) for number in range(1, 20)])
+    assert [one.distance for one, _ in scene.paper.asked] == list(range(1, CLOSEST))
+    candidate, _ = scene.paper.asked.pop(0)
+    scene.search.slow(candidate, 0.1)
+    assert scene.paper.asked[-1][0].distance == CLOSEST - 1
+    assert scene.search.unheard(candidate, 1, 0.2)
+    assert scene.paper.asked[-1][0].distance == CLOSEST
 
 
 def test_a_silent_node_that_closer_ones_replaced_is_not_asked_again() -> None:

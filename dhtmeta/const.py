@@ -67,7 +67,7 @@ MAINLINE_ROUTERS: Final = (  # long-running public bootstrap nodes of mainline
 )
 
 CARRIERS: Final = ("libtorrent", "direct")  # names of what takes items to the DHT and back
-DEFAULT_CARRIER: Final = "libtorrent"  # one of them: what is used where nobody says
+DEFAULT_CARRIER: Final = "direct"  # one of them: what is used where nobody says
 
 # direct lookups
 CLOSEST: Final = 8  # k of BEP 5: a get ends when so many of the closest have answered
@@ -97,16 +97,16 @@ MAX_QUERIED: Final = 400  # nodes a lookup asks at most: 25 is usual, liars coul
 MAX_CANDIDATES: Final = 200  # nodes a lookup keeps in mind; the farthest are let go
 MAX_OTHERS: Final = 2  # further addresses tried for one id: who lies may name any number
 MAX_OPERATIONS: Final = 10_000  # lookups and puts under way, about 20 KB each
-ANSWER_RATE: Final = 20.0  # answers a second to one /24: a node asks us a few a minute
+ANSWER_RATE: Final = 20  # answers a second to one /24: a node asks us a few a minute
 ANSWER_NETWORKS: Final = 4096  # networks whose answers are counted, about 200 B each
-ANSWERS_IN_ALL: Final = 1000.0  # answers a second: forged senders may be of any network
+ANSWERS_IN_ALL: Final = 1000  # answers a second: forged senders may be of any network
 ANSWER_RATIO: Final = 4  # bytes we answer for each that came in: 8 nodes to a get of 100 bytes
 ERROR_UNKNOWN: Final = 204  # BEP 5: method unknown
 RECEIVE_BATCH: Final = 256  # datagrams read before other work has its turn: about 10 ms of it
 SEND_BACKLOG: Final = 10_000  # datagrams that wait while the socket's buffer is full
 OPERATIONS_AT_ONCE: Final = 256  # lookups and puts under way; the others wait their turn
 LIVE_NODES_INTERVAL: Final = 60.0  # s between looks at what libtorrent's table gained
-DIRECT_SEND_RATE: Final = 2000.0  # queries a second on mainline: 200 KB/s up; a swarm has no limit
+DIRECT_SEND_RATE: Final = 2000  # queries a second on mainline: 200 KB/s up; a swarm has no limit
 
 # store
 CLEANUP_INTERVAL: Final = 60.0  # s between deletions of what expired: the networks' own figure

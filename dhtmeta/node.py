@@ -152,12 +152,17 @@ class Node:
         and so this does, whose own follow from them.
         """
         host, port = node.session.endpoint
-        node_id = _node_id_beside(node.session.node_ids())
+        ids = node.session.node_ids()
 
         def beside(port: int) -> DirectCarrier:
             socket = UdpSocket(format_address((host, port)))
             return DirectCarrier(
-                node, socket, contacts=contacts, node_id=node_id, local=self._local
+                node,
+                socket,
+                contacts=contacts,
+                node_id=_node_id_beside(ids),
+                also_us=ids,
+                local=self._local,
             )
 
         carrier = beside(port + 1 if port < 65535 else 0)

@@ -38,9 +38,8 @@ class Stage:
         self.now = 1000.0
         self.core = Core(
             Random(script.byte()),
-            self.now,
             node_id=stage.NODE_ID,
-            sends_per_second=script.pick([None, 20.0, 1.0]),
+            sends_per_second=script.pick([None, 20, 1]),
         )
         self.asked: list[Asked] = []  # queries that wait for an answer, newest last
         self.said: list[tuple[bytes, Endpoint]] = []  # what came in, to be replayed

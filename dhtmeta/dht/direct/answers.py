@@ -5,6 +5,7 @@ so each network of the sender gets few answers, of few times the bytes that came
 """
 
 import hashlib
+from collections import deque
 from random import Random
 
 from cachetools import LRUCache
@@ -25,40 +26,36 @@ _BARE_BYTES = 100  # a response without nodes: envelope, id, token and a t of 32
 
 
 class Allowance:
-    """`rate` things a second, at most as many at once as come in one second."""
+    """At most `count` things within any second."""
 
-    __slots__ = ("_left", "_rate", "_since")
+    __slots__ = ("_times",)
 
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._left = max(1.0, rate)
-        self._since = now
+    def __init__(self, count: int) -> None:
+        self._times: deque[float] = deque(maxlen=count)
 
     def take(self, now: float) -> bool:
-        """Take one if there is one: at the time that `next` told, however it was rounded."""
-        due, most = self.next, max(1.0, self._rate)
-        self._left = min(most, self._left + (now - self._since) * self._rate)
-        self._since = now
-        if self._left < 1 and now < due:
+        """Take one, if the one `count` before it was a second ago."""
+        if now < self.next:
             return False
-        self._left = max(0.0, self._left - 1)
+        self._times.append(now)  # and the oldest goes
         return True
 
     @property
     def next(self) -> float:
         """When there will be one."""
-        return self._since + max(0.0, 1 - self._left) / self._rate
+        times = self._times
+        return times[0] + 1.0 if len(times) == times.maxlen else float("-inf")
 
 
 class Answers:
     """Answers of the node `node_id`, which knows `contacts`."""
 
-    def __init__(self, node_id: bytes, contacts: Contacts, random: Random, now: float) -> None:
+    def __init__(self, node_id: bytes, contacts: Contacts, random: Random) -> None:
         self._node_id = node_id
         self._contacts = contacts
         self._secret = random.randbytes(16)
         self._networks: LRUCache[bytes, Allowance] = LRUCache(ANSWER_NETWORKS)
-        self._all = Allowance(ANSWERS_IN_ALL, now)
+        self._all = Allowance(ANSWERS_IN_ALL)
 
     def answer(
         self, query: Query, size: int, source: Endpoint, now: float
@@ -80,7 +77,7 @@ class Answers:
         network = packed[:3] if len(packed) == 6 else packed[:8]
         allowance = self._networks.get(network)
         if allowance is None:
-            allowance = self._networks[network] = Allowance(ANSWER_RATE, now)
+            allowance = self._networks[network] = Allowance(ANSWER_RATE)
         return allowance.take(now) and self._all.take(now)
 
     def _nodes(self, query: Query, target: bytes, size: int, source: Endpoint) -> Response:

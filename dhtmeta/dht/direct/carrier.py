@@ -45,7 +45,8 @@ Operation = Search | Put
 class DirectCarrier:
     """Our own lookups and puts over `udp`, starting from the nodes that `node` knows.
 
-    `contacts` are those that answered last time. `local` is for swarms on loopback: any address
+    `contacts` are those that answered last time; `also_us` the ids of `node`, whose copies would
+    end with us and are none. `local` is for swarms on loopback: any address
     may be asked, and nobody has to be spared. `copies` is how many nodes a put stores on.
     """
 
@@ -58,6 +59,7 @@ class DirectCarrier:
         *,
         contacts: Sequence[Contact] = (),
         node_id: bytes | None = None,
+        also_us: Sequence[bytes] = (),
         local: bool = False,
         copies: int = DIRECT_COPIES,
         seed: int | None = None,
@@ -67,6 +69,7 @@ class DirectCarrier:
         self._udp = udp
         self._saved = list(contacts)
         self._node_id = node_id
+        self._also_us = also_us
         self._local = local
         self._copies = copies
         self._random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
@@ -97,12 +100,11 @@ class DirectCarrier:
     async def start(self) -> None:
         """Bind the port; PortError if it cannot be had."""
         self._udp.open(self._on_datagrams)
-        loop = asyncio.get_running_loop()
         v6 = ":" in self._udp.endpoint[0]
         self._core = Core(
             self._random,
-            loop.time(),
             node_id=self._node_id,
+            also_us=self._also_us,
             may_ask=lambda endpoint: _may_ask(endpoint[0], v6, self._local),
             sends_per_second=None if self._local else DIRECT_SEND_RATE,
         )

@@ -45,6 +45,10 @@ class Contacts:
         self._dead[contact.endpoint] = now
         if len(self._dead) > DEAD_CONTACTS:
             del self._dead[next(iter(self._dead))]
+        self.drop(contact)
+
+    def drop(self, contact: Contact) -> None:
+        """Forget a node that is not what it was taken for."""
         number = int.from_bytes(contact.node_id, "big")
         if (held := self._by_id.get(number)) is not None and held.endpoint == contact.endpoint:
             del self._by_id[number]

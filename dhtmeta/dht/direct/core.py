@@ -5,7 +5,7 @@ Five verbs drive it, each with `now` (s, monotonic): `receive_datagram`, `datagr
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
@@ -61,20 +61,24 @@ class Core:
     def __init__(
         self,
         random: Random,
-        now: float,
         *,
         node_id: bytes | None = None,
+        also_us: Collection[bytes] = (),
         may_ask: Callable[[Endpoint], bool] = lambda endpoint: True,
-        sends_per_second: float | None = None,
+        sends_per_second: int | None = None,
     ) -> None:
-        """Take whom we may send queries to, and how many of them a second (None: any number)."""
+        """Take whom we may send queries to, and how many of them a second (None: any number).
+
+        `also_us` are ids of nodes that end with us: what they hold is no copy.
+        """
         self.node_id = node_id or random.randbytes(NODE_ID_BYTES)
+        self._us = {self.node_id, *also_us}
         self.contacts = Contacts()
         self.traffic = Traffic()
         self._transactions = Transactions(random)
-        self._answers = Answers(self.node_id, self.contacts, random, now)
+        self._answers = Answers(self.node_id, self.contacts, random)
         self._may_ask = may_ask
-        self._allowance = Allowance(sends_per_second, now) if sends_per_second else None
+        self._allowance = Allowance(sends_per_second) if sends_per_second else None
         self._queries: deque[Transaction] = deque()  # to be sent
         self._replies: deque[Datagram] = deque()
         self._events: deque[Event] = deque()
@@ -149,8 +153,7 @@ class Core:
     ) -> Search:
         """Begin a lookup; it may end at once where no node is known."""
         search = Search(self, public_key, salt, closest=closest, enough=enough)
-        seeds = self.contacts.closest(search.target, max(CLOSEST, closest))
-        search.start(seeds, now)
+        search.go_on(now)
         return search
 
     def store(
@@ -188,9 +191,9 @@ class Core:
         query = messages.FindNode(t=b"", node_id=self.node_id, read_only=True, target=target)
         self._ask(asker, contact, contact.endpoint, query)
 
-    def read(self, asker: ReadBack, candidate: Candidate, target: bytes) -> None:
+    def read(self, asker: ReadBack, candidate: Candidate, target: bytes, seq: int | None) -> None:
         """Send a get query for what was just put."""
-        self.get(asker, candidate, target, None)
+        self.get(asker, candidate, target, seq)
 
     def put(self, asker: Put, candidate: Candidate, item: SignedItem, cas: int | None) -> None:
         """Send a put query."""
@@ -214,11 +217,15 @@ class Core:
     ) -> None:
         self._queries.append(Transaction(query, endpoint, asker, subject))
 
+    def seeds(self, target: bytes, count: int) -> list[Contact]:
+        """Return the nodes nearest to `target` that are remembered."""
+        return self.contacts.closest(target, count)
+
     def usable(self, contact: Contact, now: float) -> bool:
         """Whether a node may be asked: not us, not silent lately, not out of bounds."""
         endpoint = contact.endpoint
         return (
-            contact.node_id != self.node_id
+            contact.node_id not in self._us
             and not self.contacts.is_dead(endpoint, now)
             and self._may_ask(endpoint)
         )
@@ -226,6 +233,10 @@ class Core:
     def note_alive(self, contact: Contact) -> None:
         """Remember a node that answered."""
         self.contacts.add(contact)
+
+    def drop(self, contact: Contact) -> None:
+        """Forget a node that goes by another id."""
+        self.contacts.drop(contact)
 
     def note_silent(self, contact: Contact, now: float) -> None:
         """Remember a node that did not."""

@@ -212,6 +212,10 @@ class Lookup:
             awaited = self._awaited = self._first_awaited(self.closest)
         return awaited is None
 
+    def has_enough(self) -> bool:
+        """Whether as many answered as are looked for."""
+        return len(self._order) >= self.closest and self.is_over()
+
     def _first_awaited(self, closest: int) -> Candidate | None:
         """Return the nearest of the `closest` that has yet to answer or to fail."""
         given_up = self.queried >= MAX_QUERIED

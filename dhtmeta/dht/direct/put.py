@@ -23,8 +23,8 @@ class Storing(Protocol):
     def put(self, asker: "Put", candidate: Candidate, item: SignedItem, cas: int | None) -> None:
         """Send a put query."""
 
-    def read(self, asker: "ReadBack", candidate: Candidate, target: bytes) -> None:
-        """Send a get query."""
+    def read(self, asker: "ReadBack", candidate: Candidate, target: bytes, seq: int | None) -> None:
+        """Send a get query for an item above `seq`."""
 
     def end(self, put: "Put") -> None:
         """Hear that it is over."""
@@ -105,8 +105,12 @@ class Put:
         self._read_back.start([*self._accepted, *refused])
 
     def read(self, node: Candidate) -> None:
-        """Ask a node what it holds now."""
-        self._network.read(self._read_back, node, self.item.target)
+        """Ask a node what it holds now.
+
+        With a seq below ours: else what others put without a signature could hide it (FACTS).
+        """
+        seq = self.item.seq - 1 if self.item.seq else None
+        self._network.read(self._read_back, node, self.item.target, seq)
 
     def shown(self, node: Candidate, item: SignedItem) -> None:
         """Take what a node holds now."""

@@ -1,6 +1,5 @@
 """What a lookup makes of the items that nodes show: verified, newest first, liars passed by."""
 
-from collections.abc import Iterable
 from typing import Protocol
 
 from dhtmeta._fast import ed25519
@@ -25,11 +24,17 @@ class Network(Protocol):
     def find_node(self, asker: Asker, contact: Contact, target: bytes) -> None:
         """Send a find_node query."""
 
+    def seeds(self, target: bytes, count: int) -> list[Contact]:
+        """Return the nodes nearest to `target` that are remembered."""
+
     def usable(self, contact: Contact, now: float) -> bool:
         """Whether this node may be asked."""
 
     def note_alive(self, contact: Contact) -> None:
         """Remember a node that answered."""
+
+    def drop(self, contact: Contact) -> None:
+        """Forget a node that goes by another id."""
 
     def note_silent(self, contact: Contact, now: float) -> None:
         """Remember a node that did not."""
@@ -67,31 +72,43 @@ class Search:
         self._enough = enough
         self._network = network
         self._shown: dict[Shown, SignedItem | None] = {}  # None: it did not verify
+        self._seeds = 0  # remembered nodes that it was begun with
         self._asked_again: set[Candidate] = set()
         self._widening = Widening(self, wanted=closest > CLOSEST)
         self._heard = 0
         self._refused = 0
         self._conflicts = 0
 
-    def start(self, seeds: Iterable[Contact], now: float) -> None:
-        """Begin with these nodes."""
-        self.lookup.add(seeds)
-        self.go_on(now)
-
     def go_on(self, now: float) -> None:
         """Ask whom the lookup wants to ask, or end it."""
+        self._ask(now)
+        while not self.ended and self.lookup.is_over() and self._found_seeds():
+            self._ask(now)
+        widening = self._widening
+        if not self.ended and not widening.started and self.lookup.is_over(CLOSEST):
+            widening.start(self._network)
+        if not self._asked_again and not widening.waiting and self.lookup.is_over():
+            self.end(converged=True)
+
+    def _ask(self, now: float) -> None:
         while not self.ended and (candidate := self.lookup.next()) is not None:
             if self._network.usable(candidate.contact, now):
                 self._network.get(self, candidate, self.target, None)
             else:
                 self.lookup.skip(candidate)
-        if self.ended:
-            return
-        widening = self._widening
-        if not widening.started and self.lookup.is_over(CLOSEST):
-            widening.start(self._network)
-        if not self._asked_again and not widening.waiting and self.lookup.is_over():
-            self.end(converged=True)
+
+    def _found_seeds(self) -> bool:
+        """Whether there are remembered nodes to go on with: more each time it has to be asked.
+
+        The nearest may all be gone, or not be allowed to be asked.
+        """
+        if self._seeds and self.lookup.has_enough():
+            return False
+        wanted = max(2 * self._seeds, CLOSEST, self.lookup.closest)
+        more = self._network.seeds(self.target, wanted)[self._seeds :]
+        self._seeds += len(more)
+        self.lookup.add(more)
+        return bool(more)
 
     def end(self, *, converged: bool = False) -> None:
         """End it, finished or not."""
@@ -109,6 +126,8 @@ class Search:
             self._asked_again.remove(subject)
         else:
             self._heard += 1
+            if response.node_id != subject.contact.node_id:
+                self._network.drop(subject.contact)
             candidate = self.lookup.answer(subject, response.node_id, response.contacts)
         if candidate is not None:
             self._network.note_alive(candidate.contact)

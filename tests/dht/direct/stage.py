@@ -38,7 +38,7 @@ class Client:
     def __init__(self, net: SimNet, seed: int = 1, knows: int = 8, **options: Any) -> None:
         self.net = net
         self.now = 0.0
-        self.core = Core(Random(seed), self.now, **options)
+        self.core = Core(Random(seed), **options)
         self.sent: list[tuple[float, Datagram]] = []
         self.told: list[Event] = []
         self._coming: list[tuple[float, int, bytes, Endpoint]] = []

@@ -41,7 +41,7 @@ def made(contacts: Iterable[Contact] = KNOWN) -> Answers:
     remembered = Contacts()
     for one in contacts:
         remembered.add(one)
-    return Answers(US, remembered, Random(1), 0.0)
+    return Answers(US, remembered, Random(1))
 
 
 def said(query: Query, answers: Answers | None = None, source: Endpoint = ASKER) -> Any:
@@ -94,7 +94,7 @@ def test_a_token_is_that_of_an_address_and_of_a_secret_of_ours() -> None:
     token = said(query, answers).token
     assert said(query, answers, (ASKER[0], 9)).token == token
     assert said(query, answers, ("198.51.100.8", 4000)).token != token
-    assert said(query, Answers(US, Contacts(), Random(2), 0.0)).token != token
+    assert said(query, Answers(US, Contacts(), Random(2))).token != token
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_network_gets_so_many_answers_and_others_still_get_theirs() -> None:
     network = [(f"198.51.100.{i % 250}", i) for i in range(1, 101)]
     assert answered(answers, network, 5.0) == ANSWER_RATE
     assert answered(answers, [("198.51.101.1", 1)], 5.0) == 1
-    assert answered(answers, network, 5.1) == 2
+    assert answered(answers, network, 5.9) == 0
     assert answered(answers, network, 60.0) == ANSWER_RATE
 
 
@@ -148,12 +148,13 @@ def test_of_ipv6_a_64_is_one_network() -> None:
 def test_all_networks_together_get_so_many_answers() -> None:
     answers = made()
     assert answered(answers, hosts(3000), 5.0) == ANSWERS_IN_ALL
-    assert answered(answers, hosts(3000), 5.5) == pytest.approx(ANSWERS_IN_ALL / 2, abs=1)
+    assert answered(answers, hosts(3000), 5.5) == 0
+    assert answered(answers, hosts(3000), 6.0) == ANSWERS_IN_ALL
 
 
 def test_only_so_many_networks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that is forgotten may have its answers again; those asked of lately are kept."""
-    monkeypatch.setattr(module, "ANSWERS_IN_ALL", 1e9)
+    monkeypatch.setattr(module, "ANSWERS_IN_ALL", 10**6)
     answers = made()
     first, second, *others = hosts(ANSWER_NETWORKS + 1)
     spent = int(ANSWER_RATE)
@@ -165,40 +166,32 @@ def test_only_so_many_networks_are_counted(monkeypatch: pytest.MonkeyPatch) -> N
     assert answered(answers, [second], 5.0) == 1
 
 
-@pytest.mark.parametrize("rate", [1.0, 20.0, 2000.0])
-def test_an_allowance_gives_a_seconds_worth_at_once_and_then_its_rate(rate: float) -> None:
-    allowance = Allowance(rate, 100.0)
+@pytest.mark.parametrize("count", [1, 20, 2000])
+def test_an_allowance_gives_so_many_within_any_second(count: int) -> None:
+    allowance = Allowance(count)
     given, now = list[float](), 100.0
     while now < 103.0:
         while allowance.take(now):
             given.append(now)
         now = max(now, allowance.next)
-    assert given[: int(rate)] == [100.0] * int(rate)
-    assert len(given) == pytest.approx(4 * rate, abs=1)
-    assert sum(one < 101.0 for one in given) <= 2 * rate
-    for start in (101.0, 101.3, 102.0):
-        assert sum(start <= one < start + 1.0 for one in given) <= rate + 1
+    assert given == [100.0] * count + [101.0] * count + [102.0] * count
 
 
-@given(
-    rate=st.floats(0.5, 5000.0),
-    start=st.floats(0.0, 1e7),
-    waits=st.lists(st.floats(0.0, 1.0), max_size=20),
-)
+@given(count=st.integers(1, 50), start=st.floats(0.0, 1e7), waits=st.lists(st.floats(0.0, 1.0)))
 @settings(max_examples=300)
 def test_what_an_allowance_promises_for_a_time_is_there_then(
-    rate: float, start: float, waits: list[float]
+    count: int, start: float, waits: list[float]
 ) -> None:
     """Else whoever keeps a timer for that time sets it for the same time again, for ever."""
-    allowance, now = Allowance(rate, start), start
+    allowance, now = Allowance(count), start
     for wait in waits:
-        now += wait / rate
-        for _ in range(3):
+        now += wait
+        for _ in range(count // 2):
             allowance.take(now)
     while allowance.take(now):
         pass
-    assert allowance.next >= now
-    assert allowance.take(max(now, allowance.next))
+    assert allowance.next > now
+    assert allowance.take(allowance.next)
 
 
 # no amplifier

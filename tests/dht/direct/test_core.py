@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dhtmeta.const import (
+    CLOSEST,
     DEAD_FOR,
     MAX_DATAGRAM_BYTES,
     MAX_QUERIED,
@@ -36,7 +37,7 @@ def asked(datagrams: list[Datagram]) -> list[tuple[Any, Endpoint]]:
 
 
 def made(known: list[Contact] = NODES, **options: Any) -> Core:
-    core = Core(Random(1), 0.0, **options)
+    core = Core(Random(1), **options)
     for one in known:
         core.note_alive(one)
     return core
@@ -147,8 +148,8 @@ def test_neither_we_nor_who_is_out_of_bounds_is_asked() -> None:
 
 
 def test_an_id_is_made_where_none_is_given() -> None:
-    assert len(Core(Random(1), 0.0).node_id) == NODE_ID_BYTES
-    assert Core(Random(1), 0.0).node_id != Core(Random(2), 0.0).node_id
+    assert len(Core(Random(1)).node_id) == NODE_ID_BYTES
+    assert Core(Random(1)).node_id != Core(Random(2)).node_id
 
 
 def test_whom_we_greet_is_remembered_once_it_answers() -> None:
@@ -290,7 +291,7 @@ def run_of(seed: int) -> tuple[object, ...]:
     """Return all that a core with this seed sends on a network that is always the same."""
     net = small_net(dead=0.15, loss=0.05)
     net.store(NEWEST, net.closest(TARGET, 20))
-    client = Client(net, seed, sends_per_second=50.0)
+    client = Client(net, seed, sends_per_second=50)
     for item in (signed(8), signed(9)):
         client.put(item)
     client.get()
@@ -306,7 +307,7 @@ def test_a_seed_makes_every_datagram_the_same() -> None:
 
 
 def test_the_send_limit_holds_and_nothing_is_lost() -> None:
-    rate, endpoints = 10.0, [(f"12.0.{i >> 8}.{i & 255}", 1) for i in range(200)]
+    rate, endpoints = 10, [(f"12.0.{i >> 8}.{i & 255}", 1) for i in range(200)]
     core = made([], sends_per_second=rate)
     core.greet(endpoints)
     sent: list[tuple[float, Endpoint]] = []
@@ -327,14 +328,14 @@ def test_the_send_limit_holds_and_nothing_is_lost() -> None:
     assert [to for _, to in sent] == endpoints
     times = [at for at, _ in sent]
     assert times.count(0.0) == rate
-    for start in times[int(rate) :]:
-        assert sum(start <= at < start + 0.999 for at in times) <= rate
+    for start in times:
+        assert sum(start <= at < start + 1.0 for at in times) <= rate
     assert now == pytest.approx((200 - rate) / rate)
     assert core.next_timer() is None
 
 
 def test_answers_do_not_wait_for_the_send_limit() -> None:
-    core = made([], sends_per_second=1.0)
+    core = made([], sends_per_second=1)
     core.greet([STRANGER, US])
     assert len(core.datagrams_to_send(0.0)) == 1
     core.receive_datagram(encode(Ping(t=b"tt", node_id=bytes(20))), US, 0.0)
@@ -344,7 +345,7 @@ def test_answers_do_not_wait_for_the_send_limit() -> None:
 
 def test_a_lookup_under_a_send_limit_finds_the_same() -> None:
     net = small_net()
-    fast, slow = Client(net).get(), Client(net, sends_per_second=3.0).get()
+    fast, slow = Client(net).get(), Client(net, sends_per_second=3).get()
     assert slow.outcome.converged
     closest = [net.contact(i) for i in net.closest(TARGET)]
     for search in (fast, slow):
@@ -352,7 +353,7 @@ def test_a_lookup_under_a_send_limit_finds_the_same() -> None:
 
 
 def test_what_waits_for_the_send_limit_is_dropped_when_its_operation_ends() -> None:
-    core = made(sends_per_second=1.0)
+    core = made(sends_per_second=1)
     core.greet([STRANGER])
     search = core.look_up(OWNER.public_key, b"", 0.0)
     assert len(core.datagrams_to_send(0.0)) == 1
@@ -383,7 +384,7 @@ class Script:
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.core = made(NODES[:20], sends_per_second=100.0)
+        self.core = made(NODES[:20], sends_per_second=100)
         self.sent: list[Datagram] = []
         self.operations: list[Any] = [self.core.look_up(OWNER.public_key, b"", 0.0)]
         self.ended: list[Any] = []
@@ -475,3 +476,38 @@ def test_a_flood_of_nodes_stays_within_the_cap(monkeypatch: pytest.MonkeyPatch) 
         assert core.next_event() == Ended(search)
         assert 100 < search.outcome.queried <= MAX_QUERIED
     assert len(core.contacts) == 200
+
+
+# whom it begins with
+
+
+def test_remembered_nodes_that_may_not_be_asked_do_not_hide_those_that_may() -> None:
+    net = small_net()
+    near = [contact(n) for n in range(1, 30)]  # nearer to the target than any node of the net
+    refused = {one.endpoint for one in near}
+    client = Client(net, may_ask=lambda endpoint: endpoint not in refused)
+    for one in near:
+        client.core.note_alive(one)
+    search = client.get()
+    assert search.outcome.answered >= CLOSEST
+    assert not {to for _, (_, to) in client.sent} & refused
+
+
+def test_dead_nodes_that_are_remembered_do_not_hide_live_ones() -> None:
+    net = small_net()
+    client = Client(net)
+    for n in range(1, 60):
+        client.core.note_alive(contact(n))
+    search = client.get()
+    assert search.converged
+    assert search.outcome.answered >= CLOSEST
+    found = {one.contact for one in search.lookup.answered(CLOSEST)}
+    assert found == {net.contact(i) for i in net.closest(search.target, CLOSEST)}
+
+
+def test_nodes_that_end_with_us_are_not_asked() -> None:
+    net = small_net()
+    ours = net.contact(net.closest(TARGET, 1)[0])
+    client = Client(net, also_us=[ours.node_id])
+    client.get()
+    assert ours.endpoint not in {to for _, (_, to) in client.sent}

@@ -163,6 +163,18 @@ def test_a_slow_node_is_passed_over_and_still_waited_for() -> None:
     assert numbers(lookup.answered()) == list(range(1, 9))
 
 
+def test_a_slow_node_that_closer_ones_replaced_is_not_waited_for() -> None:
+    lookup = Lookup(TARGET, nodes([100, 101]))
+    (slow,) = asked_now(lookup)
+    assert not is_over(lookup)
+    lookup.slow(slow)
+    (other,) = asked_now(lookup)
+    answer(lookup, other, nodes(range(1, CLOSEST + 1)))
+    assert not is_over(lookup)
+    assert run(lookup, {}) == list(range(1, CLOSEST + 1))
+    assert is_over(lookup)
+
+
 def test_a_slow_node_does_not_make_room_for_one_farther_than_the_closest() -> None:
     lookup, asked = near(range(1, 30))
     assert list(asked) == list(range(1, CLOSEST))

@@ -54,6 +54,26 @@ def test_a_salt_and_any_seq_go_along() -> None:
     assert set(net.holders(item.target).values()) == {item}
 
 
+def test_what_shadows_an_item_does_not_hide_its_copies_from_the_read_back() -> None:
+    net = small_net()
+    liars = dict.fromkeys(closest(net, 8), Lie.SHADOWING)
+    net = small_net(liars=liars)
+    outcome = Client(net).put(MINE).outcome
+    assert outcome.copies == len(net.holders(TARGET)) == COPIES
+
+
+def test_a_newer_item_behind_a_shadow_is_reported() -> None:
+    shadowing = closest(small_net(), 1)
+    net = small_net(liars=dict.fromkeys(shadowing, Lie.SHADOWING))
+    client = Client(net)
+    search = client.get(closest=COPIES)
+    net.store(NEWER, shadowing)  # between the look and the put
+    put = client.core.store(search, MINE, copies=COPIES, cas=None)
+    client.finish(put)
+    assert put.other == NEWER
+    assert put.outcome.rejected == (Rejection(302, NEWER.seq),)
+
+
 @pytest.mark.parametrize("copies", [1, CLOSEST])
 def test_it_is_stored_on_as_many_as_are_wanted(copies: int) -> None:
     net = small_net()
@@ -227,8 +247,8 @@ class Paper:
     def put(self, asker: Put, candidate: Candidate, item: SignedItem, cas: int | None) -> None:
         self.stored.append(candidate)
 
-    def read(self, asker: ReadBack, candidate: Candidate, target: bytes) -> None:
-        assert target == TARGET
+    def read(self, asker: ReadBack, candidate: Candidate, target: bytes, seq: int | None) -> None:
+        assert (target, seq) == (TARGET, MINE.seq - 1)
         self.read_back.append((asker, candidate))
 
     def end(self, put: Put) -> None:

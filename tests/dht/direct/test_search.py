@@ -40,6 +40,10 @@ class Paper:
         self.alive: list[Contact] = []
         self.silent: list[Contact] = []
         self.unusable: set[Contact] = set()
+        self.remembered: list[Contact] = []  # nearest first
+
+    def seeds(self, target: bytes, count: int) -> list[Contact]:
+        return self.remembered[:count]
 
     def get(self, asker: Asker, candidate: Candidate, target: bytes, seq: int | None) -> None:
         assert target == TARGET
@@ -53,6 +57,9 @@ class Paper:
 
     def note_alive(self, contact: Contact) -> None:
         self.alive.append(contact)
+
+    def drop(self, contact: Contact) -> None:
+        self.remembered.remove(contact)
 
     def note_silent(self, contact: Contact, now: float) -> None:
         self.silent.append(contact)
@@ -70,10 +77,11 @@ class Scene:
     def __init__(self, nodes: int = 8, **options: Any) -> None:
         self.paper = Paper()
         self.search = Search(self.paper, OWNER.public_key, b"", **options)
-        self._seeds = [contact(number) for number in range(1, nodes + 1)]
+        self.paper.remembered = [contact(number) for number in range(1, nodes + 1)]
 
-    def start(self) -> "Scene":
-        self.search.start(self._seeds, 0.0)
+    def start(self, *remembered: Contact) -> "Scene":
+        self.paper.remembered += remembered
+        self.search.go_on(0.0)
         return self
 
     def show(self, item: SignedItem | None = None, **fields: Any) -> Candidate:
@@ -366,8 +374,7 @@ def test_a_silent_node_among_the_closest_is_asked_again_then_remembered_as_silen
 
 
 def test_in_place_of_a_node_that_is_asked_again_the_next_closest_is_asked_at_once() -> None:
-    scene = Scene(0)
-    scene.search.start([contact(0)], 0.0)
+    scene = Scene(0).start(contact(0))
     scene.show(contacts=[contact(number) for number in range(1, 20)])
     assert [one.distance for one, _ in scene.paper.asked] == list(range(1, CLOSEST))
     candidate, _ = scene.paper.asked.pop(0)
@@ -378,8 +385,7 @@ def test_in_place_of_a_node_that_is_asked_again_the_next_closest_is_asked_at_onc
 
 
 def test_a_silent_node_that_closer_ones_replaced_is_not_asked_again() -> None:
-    scene = Scene(0)
-    scene.search.start([contact(100), contact(101)], 0.0)
+    scene = Scene(0).start(contact(100), contact(101))
     candidate, _ = scene.paper.asked.pop(0)
     scene.search.slow(candidate, 0.1)
     scene.show(contacts=[contact(number) for number in range(1, 9)])
@@ -393,4 +399,5 @@ def test_a_silent_node_that_closer_ones_replaced_is_not_asked_again() -> None:
 def test_those_that_answer_are_remembered_by_the_id_they_tell() -> None:
     scene = Scene(2).start()
     scene.show(node_id=contact(77).node_id)
+    assert contact(1) not in scene.paper.remembered
     assert scene.paper.alive == [Contact(contact(77).node_id, contact(1).endpoint)]

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-RUNS = {"bench_bencode.py": 5, "bench_ed25519.py": 3, "bench_ttl_cache.py": 3}
+RUNS = {"bench_bencode.py": 5, "bench_krpc.py": 5, "bench_ed25519.py": 3, "bench_ttl_cache.py": 3}
 CARRIER_RUNS = 3
 CARRIER_BAR = 0.85  # of a bare session's rate; DESIGN, "What fast means"
 HERE = Path(__file__).parent

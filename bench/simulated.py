@@ -5,6 +5,7 @@ import itertools
 from dataclasses import dataclass
 from random import Random
 
+from dhtmeta.const import CLOSEST
 from dhtmeta.dht.direct.core import Core, Ended
 from dhtmeta.dht.direct.put import Put
 from dhtmeta.dht.direct.search import Search
@@ -31,7 +32,7 @@ class Client:
     def __init__(self, net: SimNet, seed: int) -> None:
         self.net = net
         self.now = 0.0
-        self.core = Core(Random(seed), self.now)  # noqa: S311 - repeatable
+        self.core = Core(Random(seed))
         self._coming: list[tuple[float, int, bytes, Endpoint]] = []
         self._order = itertools.count()
 
@@ -40,10 +41,16 @@ class Client:
         for contact in contacts:
             self.core.note_alive(contact)
 
-    def get(self, public_key: bytes, salt: bytes = b"", closest: int = 8) -> tuple[Search, Run]:
-        """Run a lookup to its end."""
+    def get(
+        self,
+        public_key: bytes,
+        salt: bytes = b"",
+        closest: int = CLOSEST,
+        enough: int | None = None,
+    ) -> tuple[Search, Run]:
+        """Run a lookup to its end, or to the first item whose seq is not below `enough`."""
         before, start = self._traffic(), self.now
-        search = self.core.look_up(public_key, salt, self.now, closest=closest)
+        search = self.core.look_up(public_key, salt, self.now, closest=closest, enough=enough)
         self.finish(search)
         return search, self._run(search, before, start)
 
@@ -84,7 +91,7 @@ class Client:
 
     def _run(self, search: Search, before: tuple[int, int], start: float) -> Run:
         datagrams, size = self._traffic()
-        true = self.net.closest(search.target, 8)
-        found = {one.contact.node_id for one in search.lookup.answered(20)}
+        true = self.net.closest(search.target, CLOSEST)
+        found = {one.contact.node_id for one in search.lookup.answered()}
         share = sum(self.net.contact(i).node_id in found for i in true) / len(true)
         return Run(self.now - start, datagrams - before[0], size - before[1], share)

@@ -1,0 +1,1 @@
+"""Direct lookups beside libtorrent's, calibration first: `python -m bench.direct`."""

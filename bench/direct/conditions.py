@@ -1,0 +1,95 @@
+"""What direct lookups are measured under: the network, how many of each, which keys from where."""
+
+import heapq
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha1
+from random import Random
+from typing import NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.progress import track
+
+from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
+from dhtmeta._fast import ed25519
+from dhtmeta.const import NODE_ID_BYTES, PUBLIC_KEY_BYTES, SEED_BYTES
+from dhtmeta.krpc.compact import Contact
+from dhtmeta.testing.simnet import SimNet
+from dhtmeta.values.item import SignedItem, encode_value
+from dhtmeta.values.keys import Identity
+
+LOSSES = (LOSS, 0.0, 0.20)  # the one that bars are for comes first
+VALUE_BYTES = 600  # about a NodeRecord
+T = TypeVar("T")
+PROGRESS = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many of everything; an operation on a real swarm is one of `on_swarm`."""
+
+    lookups: int = 5000
+    puts: int = 2000
+    bulk: int = 3000
+    trials: int = 1000  # with liars, and with conflicts
+    rounds: int = 9
+    on_swarm: int = 20
+
+
+QUICK = Size(lookups=300, puts=100, bulk=300, trials=50, rounds=3, on_swarm=5)
+
+
+class Question(NamedTuple):
+    """A key, where its item lives, and whom a lookup that starts cold knows."""
+
+    public_key: bytes
+    target: bytes
+    start: list[Contact]
+
+
+def network(loss: float = LOSS) -> SimNet:
+    """Return the network: the same nodes, dead ones and tables each time."""
+    return SimNet(NODES, seed=SEED, dead=DEAD, loss=loss)
+
+
+def ask(net: SimNet, public_key: bytes, rng: Random) -> Question:
+    """Return the question for a key, started from what a random live node knows."""
+    target = ed25519.target(public_key)
+    return Question(public_key, target, net.contacts_of(net.random_live(rng), target))
+
+
+def questions(count: int, seed: int = SEED) -> list[Question]:
+    """Return questions for random keys, the same each time."""
+    rng, net = random(seed), network()
+    return [ask(net, rng.randbytes(PUBLIC_KEY_BYTES), rng) for _ in range(count)]
+
+
+def neighbours(count: int, of: int) -> list[bytes]:
+    """Return `count` of so many random keys: those that follow each other in target order."""
+    rng = random(SEED)
+    start = rng.getrandbits(8 * NODE_ID_BYTES)
+
+    def after_start(key: bytes) -> int:
+        return (int.from_bytes(sha1(key).digest(), "big") - start) % (1 << 8 * NODE_ID_BYTES)
+
+    return heapq.nsmallest(count, (rng.randbytes(PUBLIC_KEY_BYTES) for _ in range(of)), after_start)
+
+
+def signed(rng: Random, identity: Identity, seq: int, salt: bytes = b"") -> SignedItem:
+    """Return an item with a random value."""
+    return SignedItem.sign(identity, encode_value(rng.randbytes(VALUE_BYTES)), seq, salt)
+
+
+def new_identity(rng: Random) -> Identity:
+    """Return an identity, the same each time."""
+    return Identity(rng.randbytes(SEED_BYTES))
+
+
+def random(seed: object) -> Random:
+    """Return randomness that repeats."""
+    return Random(str(seed))
+
+
+def counted(what: str, items: Iterable[T], total: int) -> Iterable[T]:
+    """Show on stderr how far it is."""
+    return track(items, what, total=total, console=PROGRESS, transient=True)

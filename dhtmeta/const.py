@@ -21,8 +21,7 @@ MAX_DATAGRAM_BYTES: Final = 4096  # the largest that is read; an item with nodes
 MAX_KRPC_DEPTH: Final = 36  # levels in a datagram: MAX_VALUE_DEPTH inside a and v
 MAX_TRANSACTION_BYTES: Final = 32  # of another's t, which we echo; ours are 4, libtorrent's 2
 MAX_TOKEN_BYTES: Final = 256  # of another's token, which we echo; libtorrent's are 4, others' 20
-MAX_CONTACTS: Final = 32  # nodes read of one response: 8 is the rule, 20 is seen
-UNPACKED_CONTACTS: Final = 16_384  # contacts kept in readable form, about 500 B each
+MAX_CONTACTS: Final = 32  # nodes read of one response and family: 8 is the rule, 20 is seen
 
 # record (DESIGN: NodeRecord), mirrored by networks that already publish such records
 REPUBLISH_INTERVAL: Final = 3600.0  # s; nodes of such networks republish hourly
@@ -72,13 +71,15 @@ DEFAULT_CARRIER: Final = "direct"  # one of them: what is used where nobody says
 # direct lookups
 CLOSEST: Final = 8  # k of BEP 5: a get ends when so many of the closest have answered
 DIRECT_COPIES: Final = 20  # nodes a put stores on: 99.64 % retrievable after 2 days (FACTS)
+MAX_CLOSEST: Final = 40  # nodes a put looks for where some of the closest store nothing
 TRANSACTION_BYTES: Final = 4  # of our t: cannot be guessed within the life of a query
 TRANSACTION_KEPT: Final = 2.0  # s a late answer is still known as one: what it took is learnt
 QUERY_TRIES: Final = 2  # with 5 % loss a live node misses both tries in 1 of 100
 ROUND_TRIP_MEAN: Final = 0.16  # s; mainline's: 20 ms + lognormal, median 120 ms (FACTS)
 ROUND_TRIP_DEVIATION: Final = 0.07  # s; the mean deviation of that law
 ROUND_TRIP_PRIOR: Final = 4  # answers that weigh as much as what was believed before
-MIN_TIMEOUT: Final = 0.05  # s; loopback answers in 0.3 ms, a busy machine in 20
+LOCAL_ROUND_TRIP: Final = 0.05  # s; loopback answers in 0.3 ms, but a busy machine in 20
+MIN_TIMEOUT: Final = 0.1  # s; below it a busy machine would pass for a dead node
 MAX_TIMEOUT: Final = 1.0  # s; who takes longer is passed over
 LAST_DEVIATIONS: Final = 2.5  # the same for the second try
 SLOW_DEVIATIONS: Final = 0.5  # mean deviations above the mean: 3 of 4 answers are here

@@ -11,7 +11,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from dhtmeta._fast import bencode
 from dhtmeta.krpc import codec
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, split_contacts
 from dhtmeta.krpc.messages import Get, Response
 
 PEER = "bencode2"  # which checks no field, and unpacks no contact
@@ -21,7 +21,7 @@ RESPONSE = Response(
     t=b"\x01\x02\x03\x04",
     node_id=bytes(range(20)),
     token=b"tokn",
-    contacts=[Contact(bytes([i] * 20), (f"198.51.100.{i}", 6881 + i)) for i in range(8)],
+    **split_contacts(Contact(bytes([i] * 20), (f"198.51.100.{i}", 6881 + i)) for i in range(8)),
     k=bytes(range(32, 64)),
     seq=41,
     v=bencode.encode(bytes(600)),

@@ -20,11 +20,8 @@ from dhtmeta.errors import MalformedMessage
 from dhtmeta.krpc.compact import (
     NODE6_BYTES,
     NODE_BYTES,
-    Contact,
     Endpoint,
-    pack_contacts,
     pack_endpoint,
-    unpack_contacts,
     unpack_endpoint,
 )
 from dhtmeta.krpc.messages import (
@@ -81,7 +78,8 @@ def _response(data: bytes, spans: bencode.Spans, t: bytes) -> Response:
         t=t,
         node_id=node_id,
         token=token,
-        contacts=_contacts(nodes, nodes6),
+        nodes=b"" if nodes is None else _whole_nodes(nodes, NODE_BYTES),
+        nodes6=b"" if nodes6 is None else _whole_nodes(nodes6, NODE6_BYTES),
         peers=[] if values is None else _peers(values),
         k=k,
         seq=spans.seq,
@@ -90,12 +88,11 @@ def _response(data: bytes, spans: bencode.Spans, t: bytes) -> Response:
     )
 
 
-def _contacts(nodes: bytes | None, nodes6: bytes | None) -> list[Contact]:
-    found = [] if nodes is None else unpack_contacts(nodes, NODE_BYTES)
-    if nodes6 is not None:
-        found += unpack_contacts(nodes6, NODE6_BYTES)
-        del found[MAX_CONTACTS:]
-    return found
+def _whole_nodes(nodes: bytes, size: int) -> bytes:
+    """Return compact node info of so many nodes as are read, if it is whole."""
+    if len(nodes) % size:
+        raise MalformedMessage(f"compact node info of {len(nodes)} bytes is no multiple of {size}")
+    return nodes if len(nodes) <= MAX_CONTACTS * size else nodes[: MAX_CONTACTS * size]
 
 
 def _peers(raw: bytes) -> list[Endpoint]:
@@ -268,12 +265,10 @@ def _encode_response(response: Response) -> bytes:
         value = getattr(response, name)
         if value is not None:
             said[name] = value
-    nodes = [one for one in response.contacts if ":" not in one.endpoint[0]]
-    nodes6 = [one for one in response.contacts if ":" in one.endpoint[0]]
-    if nodes:
-        said["nodes"] = pack_contacts(nodes)
-    if nodes6:
-        said["nodes6"] = pack_contacts(nodes6)
+    if response.nodes:
+        said["nodes"] = response.nodes
+    if response.nodes6:
+        said["nodes6"] = response.nodes6
     raw = bencode.encode(said)[:-1]
     if response.v is not None:
         raw += b"1:v" + response.v

@@ -6,10 +6,9 @@
 import socket
 import struct
 from collections.abc import Iterable
-from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
-from dhtmeta.const import MAX_CONTACTS, NODE_ID_BYTES, UNPACKED_CONTACTS
+from dhtmeta.const import NODE_ID_BYTES
 
 Endpoint = tuple[str, int]
 """An IP address as text and a UDP port."""
@@ -23,7 +22,6 @@ class Contact(NamedTuple):
 
 
 _PORT_BYTES = 2
-_NO_PORT = bytes(_PORT_BYTES)
 _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)  # an enum's member is slow to pass
 _FAMILY = {4: _IPV4, 16: _IPV6}  # by the bytes of an address
 _NODE = struct.Struct(f"!{NODE_ID_BYTES}s4sH")
@@ -62,21 +60,33 @@ def pack_contacts(contacts: Iterable[Contact]) -> bytes:
     return b"".join(one.node_id + pack_endpoint(one.endpoint) for one in contacts)
 
 
+class CompactNodes(TypedDict):
+    """The compact node info of a Response, by address family."""
+
+    nodes: bytes
+    nodes6: bytes
+
+
+def split_contacts(contacts: Iterable[Contact]) -> CompactNodes:
+    """Return the compact node info of contacts as a Response has it, by family."""
+    contacts = list(contacts)
+    v6 = [":" in one.endpoint[0] for one in contacts]
+    return {
+        "nodes": pack_contacts(one for one, is_v6 in zip(contacts, v6, strict=True) if not is_v6),
+        "nodes6": pack_contacts(one for one, is_v6 in zip(contacts, v6, strict=True) if is_v6),
+    }
+
+
 def unpack_contacts(raw: bytes, size: int = NODE_BYTES) -> list[Contact]:
-    """Return the contacts in compact node info of NODE_BYTES or NODE6_BYTES each, 32 at most.
+    """Return the contacts in compact node info of NODE_BYTES or NODE6_BYTES each.
 
     Those with port 0 are left out: nobody can answer there. ValueError where `raw` is not whole.
     """
     if len(raw) % size:
         raise ValueError(f"compact node info of {len(raw)} bytes is no multiple of {size}")
-    end = min(len(raw), MAX_CONTACTS * size)
-    found = [_contact(raw[at : at + size]) for at in range(0, end, size)]
-    return [one for one in found if one.endpoint[1]] if _NO_PORT in raw else found
-
-
-@lru_cache(maxsize=UNPACKED_CONTACTS)
-def _contact(raw: bytes) -> Contact:
-    """Return one contact; neighbours name the same ones over and over, so they are kept."""
-    node, family = (_NODE, _IPV4) if len(raw) == NODE_BYTES else (_NODE6, _IPV6)
-    node_id, address, port = node.unpack(raw)
-    return Contact(node_id, (socket.inet_ntop(family, address), port))
+    node, family = (_NODE, _IPV4) if size == NODE_BYTES else (_NODE6, _IPV6)
+    return [
+        Contact(node_id, (socket.inet_ntop(family, address), port))
+        for node_id, address, port in node.iter_unpack(raw)
+        if port
+    ]

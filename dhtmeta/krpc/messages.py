@@ -8,7 +8,7 @@ from typing import ClassVar, TypeAlias
 
 from msgspec import Struct
 
-from dhtmeta.krpc.compact import Contact, Endpoint
+from dhtmeta.krpc.compact import NODE6_BYTES, Contact, Endpoint, unpack_contacts
 
 
 class Query(Struct, frozen=True, gc=False, kw_only=True):
@@ -87,18 +87,25 @@ class UnknownQuery(Query, frozen=True, gc=False, kw_only=True):
 class Response(Struct, frozen=True, gc=False, kw_only=True):
     """An answer. Which fields it has depends on the query; an item's are as received, unverified.
 
-    `seq` without `v` says that the node holds no newer one than was asked for.
+    `nodes` and `nodes6` are compact node info, whole; `contacts` is what they say. `seq` without
+    `v` says that the node holds no newer one than was asked for.
     """
 
     t: bytes
     node_id: bytes
     token: bytes | None = None
-    contacts: list[Contact] = []
+    nodes: bytes = b""
+    nodes6: bytes = b""
     peers: list[Endpoint] = []
     k: bytes | None = None
     seq: int | None = None
     v: bytes | None = None
     sig: bytes | None = None
+
+    @property
+    def contacts(self) -> list[Contact]:
+        """The nodes it names, without those at port 0, where nobody can answer."""
+        return unpack_contacts(self.nodes) + unpack_contacts(self.nodes6, NODE6_BYTES)
 
 
 class Error(Struct, frozen=True, gc=False, kw_only=True):

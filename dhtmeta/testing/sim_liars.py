@@ -6,7 +6,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from dhtmeta.const import MAX_VALUE_BYTES, NODE_ID_BYTES, SIGNATURE_BYTES, SIM_BUCKET
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, split_contacts
 from dhtmeta.krpc.messages import Error, Get, Query, Response
 from dhtmeta.testing.sim_ids import ID_BITS, hashed, mix
 from dhtmeta.values.item import SignedItem, encode_value
@@ -58,7 +58,7 @@ class Liars:
         if not isinstance(query, Get):
             return honest
         if kind is Lie.WRONG_NODES:
-            return replace(honest, contacts=self._wrong_nodes(query.target))
+            return replace(honest, **split_contacts(self._wrong_nodes(query.target)))
         if kind is Lie.SHADOWING:
             return honest if query.seq is not None else replace(honest, **_shadow())
         return replace(honest, **self._item(kind, query.target))

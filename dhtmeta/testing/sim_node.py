@@ -22,7 +22,7 @@ from dhtmeta.const import (
     SIM_TOKEN_STEP,
 )
 from dhtmeta.errors import InvalidItem, InvalidValue
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, split_contacts
 from dhtmeta.krpc.messages import (
     Error,
     FindNode,
@@ -132,7 +132,7 @@ class Nodes:
         contacts: list[Contact] | None = None,
     ) -> Response:
         node_id = self._contact(i).node_id
-        return Response(t=query.t, node_id=node_id, token=token, contacts=contacts or [])
+        return Response(t=query.t, node_id=node_id, token=token, **split_contacts(contacts or []))
 
     def _answer_get(self, i: int, query: Get, host: str) -> Response:
         target = query.target

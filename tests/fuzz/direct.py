@@ -16,7 +16,7 @@ from dhtmeta.dht.direct.search import Search
 from dhtmeta.errors import MalformedMessage
 from dhtmeta.krpc import messages
 from dhtmeta.krpc.codec import decode, encode
-from dhtmeta.krpc.compact import Contact, Endpoint
+from dhtmeta.krpc.compact import Contact, Endpoint, split_contacts
 from tests.fuzz import stage
 from tests.fuzz.script import Script
 from tests.krpc.datagrams import WRITTEN
@@ -86,7 +86,7 @@ class Stage:
             t=t,
             node_id=node_id,
             token=script.pick(stage.TOKENS),
-            contacts=script.some(stage.CONTACTS),
+            **split_contacts(script.some(stage.CONTACTS)),
             **fields,  # type: ignore[arg-type]
         )
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, split_contacts
 from dhtmeta.krpc.messages import (
     AnnouncePeer,
     Error,
@@ -79,10 +79,10 @@ WRITTEN: dict[str, tuple[bytes, Message]] = {
         b"1:q9:find_node1:t2:aa1:y1:qe",
         FindNode(**HERE, target=TARGET),
     ),
-    "answer with a node": (response(NODES), Response(**HERE, contacts=[NODE])),
+    "answer with a node": (response(NODES), Response(**HERE, **split_contacts([NODE]))),
     "answer with nodes of both families": (
         response(NODES + NODES6),
-        Response(**HERE, contacts=[NODE, NODE6]),
+        Response(**HERE, **split_contacts([NODE, NODE6])),
     ),
     "get_peers": (
         b"d1:ad2:id20:abcdefghij01234567899:info_hash20:mnopqrstuvwxyz123456e"
@@ -129,7 +129,7 @@ WRITTEN: dict[str, tuple[bytes, Message]] = {
         Response(
             **HERE,
             token=b"aoeusnth",
-            contacts=[NODE],
+            **split_contacts([NODE]),
             k=K,
             seq=4,
             v=b"12:Hello World!",

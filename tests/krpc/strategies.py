@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from dhtmeta._fast import bencode
 from dhtmeta.krpc.codec import encode
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, pack_contacts
 from dhtmeta.krpc.messages import (
     AnnouncePeer,
     Error,
@@ -69,9 +69,8 @@ responses = st.builds(
     t=t,
     node_id=ids,
     token=st.none() | tokens,
-    contacts=st.builds(
-        list.__add__, st.lists(contacts, max_size=16), st.lists(contacts6, max_size=16)
-    ),
+    nodes=st.lists(contacts, max_size=16).map(pack_contacts),
+    nodes6=st.lists(contacts6, max_size=16).map(pack_contacts),
     peers=st.lists(endpoints | endpoints6, max_size=20),
     k=st.none() | st.binary(max_size=40),
     seq=st.none() | ints,

@@ -9,7 +9,6 @@ from dhtmeta._fast import bencode
 from dhtmeta.const import MAX_DATAGRAM_BYTES, MAX_TOKEN_BYTES, MAX_TRANSACTION_BYTES
 from dhtmeta.errors import MalformedMessage
 from dhtmeta.krpc.codec import decode, encode
-from dhtmeta.krpc.compact import Contact
 from dhtmeta.krpc.messages import Error, Message, Put, PutImmutable, Query, Response
 from tests.krpc import strategies
 from tests.krpc.datagrams import HERE, ID, PUT_FIELDS, TARGET, WRITTEN, query, response
@@ -113,7 +112,6 @@ def test_absent_is_none_and_no_item_is_shared_by_two_responses() -> None:
     assert isinstance(first, Response)
     assert isinstance(second, Response)
     assert (first.token, first.k, first.seq, first.v, first.sig) == (None,) * 5
-    first.contacts.append(Contact(ID, ("127.0.0.1", 1)))
     first.peers.append(("127.0.0.1", 1))
     assert second == Response(**HERE)
 

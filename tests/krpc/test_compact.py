@@ -110,12 +110,3 @@ def test_node_info_that_is_not_whole_is_refused(size: int) -> None:
         if length != size:
             with pytest.raises(ValueError, match=f"{length} bytes is no multiple of {size}"):
                 unpack_contacts(b"\x01" * length, size)
-
-
-@pytest.mark.parametrize("size", [NODE_BYTES, NODE6_BYTES])
-def test_no_more_node_info_is_read_than_anybody_should_send(size: int) -> None:
-    many = b"".join(i.to_bytes(size, "big") for i in range(1, 100))
-    found = unpack_contacts(many, size)
-    assert [one.endpoint[1] for one in found] == list(range(1, MAX_CONTACTS + 1))
-    with pytest.raises(ValueError, match="no multiple"):
-        unpack_contacts(many + b"\x01", size)

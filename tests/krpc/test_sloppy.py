@@ -4,6 +4,7 @@ import pytest
 
 from dhtmeta.const import MAX_CONTACTS, MAX_TOKEN_BYTES, MAX_TRANSACTION_BYTES
 from dhtmeta.krpc.codec import decode
+from dhtmeta.krpc.compact import split_contacts
 from dhtmeta.krpc.messages import (
     AnnouncePeer,
     Error,
@@ -49,7 +50,7 @@ UNSORTED: dict[str, tuple[bytes, Message]] = {
     "an error": (b"d1:y1:e1:t2:aa1:eli203e3:badee", Error(t=b"aa", code=203, message="bad")),
     "in r": (
         b"d1:rd" + TOKEN + NODES + ID_FIELD + b"e1:t2:aa1:y1:re",
-        Response(**HERE, token=b"aoeusnth", contacts=[NODE]),
+        Response(**HERE, token=b"aoeusnth", **split_contacts([NODE])),
     ),
     "in a": (b"d1:ad" + WANTED + ID_FIELD + b"e1:q3:get1:t2:aa1:y1:qe", GET),
     "in an announce": (
@@ -115,20 +116,15 @@ READ_ONLY: dict[str, tuple[bytes, Message]] = {
 
 NODE_LISTS: dict[str, tuple[bytes, Message]] = {
     "empty": (response(b"5:nodes0:6:nodes60:"), ANSWER),
-    "port 0": (response(b"5:nodes26:" + DEAD), ANSWER),
-    "port 0 between others": (
-        response(b"5:nodes78:" + NODES[-26:] + DEAD + NODES[-26:]),
-        Response(**HERE, contacts=[NODE, NODE]),
-    ),
-    "IPv6 only": (response(NODES6), Response(**HERE, contacts=[NODE6])),
-    "IPv6 first": (response(NODES6 + NODES), Response(**HERE, contacts=[NODE, NODE6])),
+    "IPv6 only": (response(NODES6), Response(**HERE, **split_contacts([NODE6]))),
+    "IPv6 first": (response(NODES6 + NODES), Response(**HERE, **split_contacts([NODE, NODE6]))),
     "more than the cap": (
         response(b"5:nodes1040:" + NODES[-26:] * 40),
-        Response(**HERE, contacts=[NODE] * MAX_CONTACTS),
+        Response(**HERE, **split_contacts([NODE] * MAX_CONTACTS)),
     ),
     "more than the cap in both families": (
-        response(b"5:nodes520:" + NODES[-26:] * 20 + b"6:nodes6760:" + NODES6[-38:] * 20),
-        Response(**HERE, contacts=[NODE] * 20 + [NODE6] * (MAX_CONTACTS - 20)),
+        response(b"5:nodes1040:" + NODES[-26:] * 40 + b"6:nodes61520:" + NODES6[-38:] * 40),
+        Response(**HERE, **split_contacts([NODE] * MAX_CONTACTS + [NODE6] * MAX_CONTACTS)),
     ),
     "no values": (response(b"6:valuesle"), ANSWER),
     "a peer with port 0": (
@@ -141,7 +137,7 @@ NODE_LISTS: dict[str, tuple[bytes, Message]] = {
     ),
     "nodes with values": (
         response(NODES + b"6:valuesl6:axje.ue"),
-        Response(**HERE, contacts=[NODE], peers=[NODE.endpoint]),
+        Response(**HERE, **split_contacts([NODE]), peers=[NODE.endpoint]),
     ),
 }
 
@@ -240,3 +236,9 @@ KINDS = {
 def test_it_is_understood(data: bytes, message: Message) -> None:
     assert decode(data) == message
     assert type(decode(data)) is type(message)
+
+
+def test_nodes_at_port_0_are_not_among_the_contacts() -> None:
+    between = decode(response(b"5:nodes78:" + NODES[-26:] + DEAD + NODES[-26:]))
+    assert isinstance(between, Response)
+    assert between.contacts == [NODE, NODE]

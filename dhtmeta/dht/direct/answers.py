@@ -1,12 +1,11 @@
 """What we answer to queries: that we live and whom we know, within limits, and never a value.
 
 A node that ignores queries slows others down; one that answers all could be used against others,
-so each network of the sender gets few answers, of few times the bytes that came in.
+so each network of the sender gets few answers, of few times the bytes that came in. No token is
+given, since we take no put: who has none of ours stores on somebody else instead.
 """
 
-import hashlib
 from collections import deque
-from random import Random
 
 from cachetools import LRUCache
 
@@ -19,7 +18,14 @@ from dhtmeta.const import (
     ERROR_UNKNOWN,
 )
 from dhtmeta.dht.direct.contacts import Contacts
-from dhtmeta.krpc.compact import NODE6_BYTES, NODE_BYTES, Contact, Endpoint, pack_endpoint
+from dhtmeta.krpc.compact import (
+    NODE6_BYTES,
+    NODE_BYTES,
+    Contact,
+    Endpoint,
+    pack_endpoint,
+    split_contacts,
+)
 from dhtmeta.krpc.messages import Error, FindNode, Get, GetPeers, Ping, Query, Response
 
 _BARE_BYTES = 100  # a response without nodes: envelope, id, token and a t of 32 bytes at most
@@ -50,10 +56,9 @@ class Allowance:
 class Answers:
     """Answers of the node `node_id`, which knows `contacts`."""
 
-    def __init__(self, node_id: bytes, contacts: Contacts, random: Random) -> None:
+    def __init__(self, node_id: bytes, contacts: Contacts) -> None:
         self._node_id = node_id
         self._contacts = contacts
-        self._secret = random.randbytes(16)
         self._networks: LRUCache[bytes, Allowance] = LRUCache(ANSWER_NETWORKS)
         self._all = Allowance(ANSWERS_IN_ALL)
 
@@ -85,9 +90,4 @@ class Answers:
         room = max(0, (ANSWER_RATIO * size - _BARE_BYTES) // each)
         found: list[Contact] = self._contacts.closest(target, min(CLOSEST, room)) if room else []
         nodes = [one for one in found if (":" in one.endpoint[0]) == (":" in source[0])]
-        token = None if isinstance(query, FindNode) else self._token(source)
-        return Response(t=query.t, node_id=self._node_id, token=token, contacts=nodes)
-
-    def _token(self, source: Endpoint) -> bytes:
-        """Return a token, which every get must have (BEP 44), though we take no put."""
-        return hashlib.blake2s(source[0].encode(), key=self._secret, digest_size=4).digest()
+        return Response(t=query.t, node_id=self._node_id, **split_contacts(nodes))

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import lru_cache
+from typing import Any
 from weakref import WeakValueDictionary
 
 from dhtmeta.const import (
@@ -18,6 +19,7 @@ from dhtmeta.const import (
     DIRECT_COPIES,
     DIRECT_SEND_RATE,
     LIVE_NODES_INTERVAL,
+    LOCAL_ROUND_TRIP,
     MAX_OPERATIONS,
     OPERATIONS_AT_ONCE,
     PUBLIC_KEY_BYTES,
@@ -40,6 +42,7 @@ from dhtmeta.values.item import SignedItem, check_salt, check_size, decode_value
 from dhtmeta.values.keys import Identity
 
 Operation = Search | Put
+_LOCAL: dict[str, Any] = {"round_trip": (LOCAL_ROUND_TRIP, LOCAL_ROUND_TRIP / 2)}
 
 
 class DirectCarrier:
@@ -106,7 +109,7 @@ class DirectCarrier:
             node_id=self._node_id,
             also_us=self._also_us,
             may_ask=lambda endpoint: _may_ask(endpoint[0], v6, self._local),
-            sends_per_second=None if self._local else DIRECT_SEND_RATE,
+            **(_LOCAL if self._local else {"sends_per_second": DIRECT_SEND_RATE}),
         )
         for contact in self._saved:
             self._core.note_alive(contact)

@@ -4,13 +4,20 @@ Five verbs drive it, each with `now` (s, monotonic): `receive_datagram`, `datagr
 `next_timer`, `handle_timer`, `next_event`. Lookups and puts are begun with `look_up` and `store`.
 """
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from dhtmeta.const import CLOSEST, DIRECT_COPIES, NODE_ID_BYTES, QUERY_TRIES
+from dhtmeta.const import (
+    CLOSEST,
+    DIRECT_COPIES,
+    NODE_ID_BYTES,
+    QUERY_TRIES,
+    ROUND_TRIP_DEVIATION,
+    ROUND_TRIP_MEAN,
+)
 from dhtmeta.dht.direct.answers import Allowance, Answers
 from dhtmeta.dht.direct.contacts import Contacts
 from dhtmeta.dht.direct.lookup import Candidate
@@ -66,20 +73,23 @@ class Core:
         also_us: Collection[bytes] = (),
         may_ask: Callable[[Endpoint], bool] = lambda endpoint: True,
         sends_per_second: int | None = None,
+        round_trip: tuple[float, float] = (ROUND_TRIP_MEAN, ROUND_TRIP_DEVIATION),
     ) -> None:
         """Take whom we may send queries to, and how many of them a second (None: any number).
 
+        `round_trip` is what to believe before the first answer: mean and mean deviation in s.
         `also_us` are ids of nodes that end with us: what they hold is no copy.
         """
         self.node_id = node_id or random.randbytes(NODE_ID_BYTES)
         self._us = {self.node_id, *also_us}
         self.contacts = Contacts()
         self.traffic = Traffic()
-        self._transactions = Transactions(random)
-        self._answers = Answers(self.node_id, self.contacts, random)
+        self._transactions = Transactions(random, *round_trip)
+        self._answers = Answers(self.node_id, self.contacts)
         self._may_ask = may_ask
         self._allowance = Allowance(sends_per_second) if sends_per_second else None
         self._queries: deque[Transaction] = deque()  # to be sent
+        self._waiting: OrderedDict[Search, None] = OrderedDict()  # to go on, once each
         self._replies: deque[Datagram] = deque()
         self._events: deque[Event] = deque()
 
@@ -107,7 +117,10 @@ class Core:
         return None
 
     def datagrams_to_send(self, now: float) -> list[Datagram]:
-        """Return what is to go out now, in this order."""
+        """Return what is to go out now, in this order; call it after all that came in."""
+        while self._waiting:
+            search, _ = self._waiting.popitem(last=False)
+            search.go_on(now)
         ready: list[Datagram] = list(self._replies)
         self._replies.clear()
         queries, allowance = self._queries, self._allowance
@@ -241,6 +254,10 @@ class Core:
     def note_silent(self, contact: Contact, now: float) -> None:
         """Remember a node that did not."""
         self.contacts.note_silent(contact, now)
+
+    def soon(self, search: Search) -> None:
+        """Have it go on when all that came in has been taken: one look for many answers."""
+        self._waiting[search] = None
 
     def found(self, search: Search, item: SignedItem) -> None:
         """Tell of an item."""

@@ -14,6 +14,7 @@ from dhtmeta.const import (
     CLOSEST,
     FAR_IN_FLIGHT,
     MAX_CANDIDATES,
+    MAX_CLOSEST,
     MAX_FAR_IN_FLIGHT,
     MAX_OTHERS,
     MAX_QUERIED,
@@ -21,15 +22,15 @@ from dhtmeta.const import (
     NODE_ID_BYTES,
     SETBACKS,
 )
-from dhtmeta.krpc.compact import Contact, Endpoint
+from dhtmeta.krpc.compact import NODE6_BYTES, NODE_BYTES, Contact, Endpoint, unpack_contacts
+from dhtmeta.krpc.messages import Response
 
 ID_BITS = 8 * NODE_ID_BYTES
 
 
 class State(Enum):
-    """How far a candidate is: not asked yet, asked, late, asked again, and how that ended."""
+    """How far a candidate is: asked, late, asked again, and how that ended."""
 
-    NEW = auto()
     ASKED = auto()
     SLOW = auto()
     LOST = auto()
@@ -41,15 +42,14 @@ WAITING = State.ASKED, State.SLOW, State.LOST
 
 
 class Candidate:
-    """A node that may be among the closest, and what it said; `distance` is XOR (BEP 5)."""
+    """A node that was asked, and what it said; `distance` is XOR (BEP 5)."""
 
-    __slots__ = ("contact", "distance", "others", "seq", "shadowed", "state", "token", "v")
+    __slots__ = ("contact", "distance", "seq", "shadowed", "state", "token", "v")
 
     def __init__(self, contact: Contact, distance: int) -> None:
         self.contact = contact
         self.distance = distance
-        self.state = State.NEW
-        self.others: list[Contact] | None = None  # the same id at other addresses: somebody lies
+        self.state = State.ASKED
         self.token: bytes | None = None
         self.seq: int | None = None  # of the verified item that it showed
         self.v: bytes | None = None
@@ -59,69 +59,99 @@ class Candidate:
 class Lookup:
     """A search for the `closest` live nodes to `target` (20 bytes), starting from `seeds`."""
 
-    def __init__(self, target: bytes, seeds: Iterable[Contact], closest: int = CLOSEST) -> None:
+    def __init__(
+        self, target: bytes, seeds: Iterable[Contact] = (), closest: int = CLOSEST
+    ) -> None:
         self.target = target
         self.closest = closest
         self.queried = 0
-        self._setbacks = 0  # nodes that were slow: the more, the less is left to one of them
         self._number = int.from_bytes(target, "big")
         self._order: list[int] = []  # distances of all that have not failed, sorted
         self._new: list[int] = []  # and of those not asked yet
+        self._named: dict[int, Contact] = {}  # who these are
+        self._others: dict[int, list[Contact]] = {}  # one id at other addresses: somebody lies
+        self._candidates: dict[int, Candidate] = {}  # those that were asked
+        self._setbacks = 0  # nodes that were slow: the more, the less is left to one of them
         self._lost = 0  # how many are asked again
-        self._candidates: dict[int, Candidate] = {}
-        self._seen: set[Contact] = set()
+        self._heard: set[bytes] = set()  # compact node info that was taken in
         self._asked: set[Endpoint] = set()
         self._awaited: Candidate | None = None
         self.add(seeds)
 
     def add(self, contacts: Iterable[Contact]) -> None:
-        """Take in nodes that somebody named."""
-        number, candidates, seen = self._number, self._candidates, self._seen
+        """Take in nodes that are remembered."""
         for contact in contacts:
-            if contact in seen:
-                continue
-            seen.add(contact)
-            distance = int.from_bytes(contact[0], "big") ^ number
-            known = candidates.get(distance)
-            if known is None:
-                candidates[distance] = Candidate(contact, distance)
+            self._name(contact)
+        self._trim()
+
+    def hear(self, response: Response) -> None:
+        """Take in the nodes that somebody named; neighbours name the same ones over and over."""
+        heard = self._heard
+        for nodes, size in ((response.nodes, NODE_BYTES), (response.nodes6, NODE6_BYTES)):
+            for at in range(0, len(nodes), size):
+                one = nodes[at : at + size]
+                if one not in heard:
+                    heard.add(one)
+                    for contact in unpack_contacts(one, size):
+                        self._name(contact)
+        self._trim()
+
+    def _name(self, contact: Contact) -> None:
+        distance = int.from_bytes(contact[0], "big") ^ self._number
+        if distance in self._named or distance in self._candidates:
+            self._name_again(distance, contact)
+        else:
+            self._named[distance] = contact
+            insort(self._order, distance)
+            insort(self._new, distance)
+
+    def _name_again(self, distance: int, contact: Contact) -> None:
+        """Keep another address of an id for when the first does not answer."""
+        candidate = self._candidates.get(distance)
+        known = self._named[distance] if candidate is None else candidate.contact
+        if known.endpoint == contact.endpoint:
+            return
+        if candidate is not None and candidate.state is State.FAILED:
+            if contact.endpoint not in self._asked:
                 insort(self._order, distance)
-                insort(self._new, distance)
-            elif known.contact[1] != contact[1]:
-                self._add_other(known, contact)
+                self._go_on_with(distance, contact)
+        elif candidate is None or candidate.state is not State.ANSWERED:
+            others = self._others.setdefault(distance, [])
+            if contact not in others and len(others) < MAX_OTHERS:
+                others.append(contact)
+
+    def _go_on_with(self, distance: int, contact: Contact) -> None:
+        self._candidates.pop(distance, None)
+        self._named[distance] = contact
+        insort(self._new, distance)
+
+    def _trim(self) -> None:
         while len(self._new) > MAX_CANDIDATES:
             distance = self._new.pop()
-            del candidates[distance], self._order[bisect_left(self._order, distance)]
-
-    def _add_other(self, known: Candidate, contact: Contact) -> None:
-        """Keep a second address of an id for when the first does not answer."""
-        if known.state is State.FAILED and contact.endpoint not in self._asked:
-            known.contact, known.state = contact, State.NEW
-            insort(self._order, known.distance)
-            insort(self._new, known.distance)
-        elif known.state is not State.ANSWERED and len(known.others or ()) < MAX_OTHERS:
-            known.others = [*(known.others or ()), contact]
+            if self._named.pop(distance, None) is not None:
+                del self._order[bisect_left(self._order, distance)]
 
     def next(self) -> Candidate | None:
         """Return the node to ask now; it counts as asked. None while there is none.
 
         In place of each that had to be asked again the next closest is asked already.
         """
-        while self._wants_more() and self._has_room():
-            candidate = self._candidates[self._new.pop(0)]
-            if candidate.state is not State.NEW:
-                continue  # it told its id when it was asked under another
-            if candidate.contact.endpoint not in self._asked:
-                self._asked.add(candidate.contact.endpoint)
-                candidate.state = State.ASKED
+        while self._wants_more(self.closest + self._lost) and self._has_room():
+            distance = self._new.pop(0)
+            contact = self._named.pop(distance)
+            if contact.endpoint not in self._asked:
+                self._asked.add(contact.endpoint)
                 self.queried += 1
+                candidate = self._candidates[distance] = Candidate(contact, distance)
                 return candidate
-            self.fail(candidate)
+            self._replace(distance)
         return None
 
-    def _wants_more(self) -> bool:
-        """Whether somebody who was not asked yet is among the closest."""
-        new, order, window = self._new, self._order, self.closest + self._lost
+    def _wants_more(self, window: int) -> bool:
+        """Whether somebody who was not asked yet is among the `window` closest."""
+        new, order = self._new, self._order
+        while new and new[0] not in self._named:
+            del new[0]  # it told its id when it was asked under another
         if not new or self.queried >= MAX_QUERIED:
             return False
         return len(order) <= window or new[0] < order[window]
@@ -149,33 +179,36 @@ class Lookup:
         self._lost += 1
         candidate.state = State.LOST
 
-    def answer(
-        self, candidate: Candidate, node_id: bytes, contacts: Iterable[Contact]
-    ) -> Candidate | None:
+    def answer(self, candidate: Candidate, response: Response) -> Candidate | None:
         """Take an answer; returns whose it is, None where it goes by somebody else's id.
 
         A node may have another id than was said of it: then its answer counts for that one.
         """
-        if node_id != candidate.contact.node_id:
-            there = Contact(node_id, candidate.contact.endpoint)
-            self.fail(candidate)  # which may have it go on with another address
-            found = self._true(there)
+        if response.node_id != candidate.contact.node_id:
+            self.fail(candidate)
+            found = self._true(Contact(response.node_id, candidate.contact.endpoint))
             if found is None:
                 return None
             candidate = found
         self._lost -= candidate.state is State.LOST
         candidate.state = State.ANSWERED
-        self.add(contacts)
+        self.hear(response)
         return candidate
 
     def _true(self, contact: Contact) -> Candidate | None:
         """Return the candidate for a node that told its id itself."""
         distance = int.from_bytes(contact.node_id, "big") ^ self._number
         known = self._candidates.get(distance)
-        if known is None or known.state is State.FAILED:
+        if known is not None and known.state is not State.FAILED:
+            return known if known.contact.endpoint == contact.endpoint else None
+        named = self._named.get(distance)
+        if named is None:
             insort(self._order, distance)
-            known = self._candidates[distance] = Candidate(contact, distance)
-        return known if known.contact.endpoint == contact.endpoint else None
+        elif named.endpoint != contact.endpoint:
+            return None
+        self._named.pop(distance, None)
+        candidate = self._candidates[distance] = Candidate(contact, distance)
+        return candidate
 
     def is_close(self, candidate: Candidate) -> bool:
         """Whether it is among the closest that have not failed."""
@@ -191,46 +224,54 @@ class Lookup:
         if candidate.state is State.ANSWERED or candidate.state is State.FAILED:
             return
         self._lost -= candidate.state is State.LOST
-        while candidate.others:
-            candidate.contact = candidate.others.pop(0)
-            if candidate.contact.endpoint not in self._asked:
-                candidate.state = State.NEW
-                insort(self._new, candidate.distance)
-                return
         candidate.state = State.FAILED
-        del self._order[bisect_left(self._order, candidate.distance)]
+        self._replace(candidate.distance)
+
+    def _replace(self, distance: int) -> None:
+        others = self._others.get(distance, [])
+        while others:
+            contact = others.pop(0)
+            if contact.endpoint not in self._asked:
+                return self._go_on_with(distance, contact)
+        del self._order[bisect_left(self._order, distance)]
+        return None
 
     def is_over(self, closest: int | None = None) -> bool:
         """Whether the closest have all answered, or nobody is left to ask.
 
         With a number: whether so many of them have, though more are looked for.
         """
-        if closest is not None:
-            return self._first_awaited(closest) is None
-        awaited = self._awaited
-        if awaited is None or awaited.state not in WAITING or not self.is_close(awaited):
-            awaited = self._awaited = self._first_awaited(self.closest)
-        return awaited is None
+        awaited, count = self._awaited, closest or self.closest
+        if closest is None and awaited is not None and self._keeps_waiting(awaited):
+            return False
+        self._awaited = self._first_awaited(count)
+        return self._awaited is None and not self._wants_more(count)
+
+    def _keeps_waiting(self, awaited: Candidate) -> bool:
+        return awaited.state in WAITING and self.is_close(awaited)
+
+    def _first_awaited(self, count: int) -> Candidate | None:
+        """Return the nearest of the `count` closest that has yet to answer or to fail."""
+        for distance in self._order[:count]:
+            candidate = self._candidates.get(distance)
+            if candidate is not None and candidate.state in WAITING:
+                return candidate
+        return None
+
+    def look_further(self) -> None:
+        """Look for one more where many are wanted, to store on: this one stores nothing."""
+        if CLOSEST < self.closest < MAX_CLOSEST:
+            self.closest += 1
 
     def has_enough(self) -> bool:
         """Whether as many answered as are looked for."""
         return len(self._order) >= self.closest and self.is_over()
 
-    def _first_awaited(self, closest: int) -> Candidate | None:
-        """Return the nearest of the `closest` that has yet to answer or to fail."""
-        given_up = self.queried >= MAX_QUERIED
-        for distance in self._order[:closest]:
-            candidate = self._candidates[distance]
-            state = candidate.state
-            if state in WAITING or (state is State.NEW and not given_up):
-                return candidate
-        return None
-
     def answered(self, count: int | None = None) -> Iterator[Candidate]:
         """Yield the nodes that answered, closest first, at most `count` of them."""
         for distance in list(self._order):
-            candidate = self._candidates[distance]
-            if candidate.state is State.ANSWERED:
+            candidate = self._candidates.get(distance)
+            if candidate is not None and candidate.state is State.ANSWERED:
                 yield candidate
                 if count is not None and (count := count - 1) <= 0:
                     return

@@ -49,7 +49,8 @@ class Put:
         self.ended = False
         self.finished = False
         self._network = network
-        self._nodes = [one for one in search.lookup.answered(copies) if one.token is not None]
+        able = [one for one in search.lookup.answered() if one.token is not None]
+        self._nodes, self._spare = able[:copies], able[copies:]
         self._cas = cas
         self._waiting = len(self._nodes)
         self._accepted: dict[Candidate, None] = {}  # in the order in which they answered
@@ -83,7 +84,15 @@ class Put:
         """See `Asker`."""
         assert isinstance(subject, Candidate)
         self._rejected[subject] = error.code
+        if error.code not in SEQ_REFUSED:
+            self._go_on_with_another()
         self._settled()
+
+    def _go_on_with_another(self) -> None:
+        """Store on the next closest in place of one that stores nothing."""
+        if self._spare:
+            self._waiting += 1
+            self._network.put(self, self._spare.pop(0), self.item, self._cas)
 
     def slow(self, subject: object, now: float) -> None:
         """See `Asker`."""
@@ -93,6 +102,7 @@ class Put:
         if tries < QUERY_TRIES:
             return True
         self._silent += 1
+        self._go_on_with_another()
         self._settled()
         return False
 

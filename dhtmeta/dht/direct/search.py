@@ -39,6 +39,9 @@ class Network(Protocol):
     def note_silent(self, contact: Contact, now: float) -> None:
         """Remember a node that did not."""
 
+    def soon(self, search: "Search") -> None:
+        """Have it go on once all that came in has been taken."""
+
     def found(self, search: "Search", item: SignedItem) -> None:
         """Hand over an item that is better than what was found before."""
 
@@ -65,7 +68,7 @@ class Search:
         self.public_key = public_key
         self.salt = salt
         self.target = ed25519.target(public_key, salt)
-        self.lookup = Lookup(self.target, (), closest)
+        self.lookup = Lookup(self.target, closest=closest)
         self.best: SignedItem | None = None
         self.ended = False
         self.converged = False
@@ -82,12 +85,19 @@ class Search:
     def go_on(self, now: float) -> None:
         """Ask whom the lookup wants to ask, or end it."""
         self._ask(now)
-        while not self.ended and self.lookup.is_over() and self._found_seeds():
+        while self.lookup.is_over():
+            if not self._found_seeds():
+                return self._finish()
             self._ask(now)
-        widening = self._widening
-        if not self.ended and not widening.started and self.lookup.is_over(CLOSEST):
-            widening.start(self._network)
-        if not self._asked_again and not widening.waiting and self.lookup.is_over():
+        if not self._widening.started and self.lookup.is_over(CLOSEST):
+            self._widening.start(self._network)
+        return None
+
+    def _finish(self) -> None:
+        """End it, unless some are still asked again, or those beside the target are."""
+        if not self._widening.started:
+            self._widening.start(self._network)
+        if not self._asked_again and not self._widening.waiting:
             self.end(converged=True)
 
     def _ask(self, now: float) -> None:
@@ -102,7 +112,7 @@ class Search:
 
         The nearest may all be gone, or not be allowed to be asked.
         """
-        if self._seeds and self.lookup.has_enough():
+        if self.ended or (self._seeds and self.lookup.has_enough()):
             return False
         wanted = max(2 * self._seeds, CLOSEST, self.lookup.closest)
         more = self._network.seeds(self.target, wanted)[self._seeds :]
@@ -128,12 +138,14 @@ class Search:
             self._heard += 1
             if response.node_id != subject.contact.node_id:
                 self._network.drop(subject.contact)
-            candidate = self.lookup.answer(subject, response.node_id, response.contacts)
+            candidate = self.lookup.answer(subject, response)
         if candidate is not None:
             self._network.note_alive(candidate.contact)
             candidate.token = response.token or candidate.token
+            if candidate.token is None:
+                self.lookup.look_further()
             self._offer(candidate, response)
-        self.go_on(now)
+        self._network.soon(self)
 
     def refused(self, subject: object, error: Error, now: float) -> None:
         """See `Asker`: a node that does not know "get" is no help."""
@@ -254,6 +266,8 @@ class Widening:
     def start(self, network: Network) -> None:
         """Ask about the part of the id space that the closest come from, and the next ones."""
         self.started = True
+        if self.ended:
+            return
         lookup = self._search.lookup
         for target in lookup.beside():
             for candidate in lookup.nearest_answered(target, WIDENING_ASKED):
@@ -262,7 +276,7 @@ class Widening:
 
     def answered(self, subject: object, response: Response, now: float) -> None:
         """See `Asker`."""
-        self._search.lookup.add(response.contacts)
+        self._search.lookup.hear(response)
         self._settled(now)
 
     def refused(self, subject: object, error: Error, now: float) -> None:

@@ -93,13 +93,19 @@ class RoundTrip:
 class Transactions:
     """The open queries by transaction id, and how long each node takes to answer."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(
+        self,
+        random: Random,
+        mean: float = ROUND_TRIP_MEAN,
+        deviation: float = ROUND_TRIP_DEVIATION,
+    ) -> None:
+        """Take what to believe of round trips before the first answer, in seconds."""
         self._random = random
         self._open: dict[bytes, tuple[Transaction, float]] = {}  # by id; when that was sent
         self._sent: deque[tuple[float, bytes]] = deque()  # the same ids, oldest first
         self._due: list[tuple[float, int, Transaction]] = []  # a heap; some are settled
         self._order = count()
-        self._all = RoundTrip(ROUND_TRIP_MEAN, ROUND_TRIP_DEVIATION, ROUND_TRIP_PRIOR, 1 / 64)
+        self._all = RoundTrip(mean, deviation, ROUND_TRIP_PRIOR, 1 / 64)
         self._nodes: dict[Endpoint, RoundTrip] = {}
 
     def __len__(self) -> int:

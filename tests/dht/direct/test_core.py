@@ -20,7 +20,7 @@ from dhtmeta.dht.direct.contacts import Contacts
 from dhtmeta.dht.direct.core import Core, Datagram, Ended, Found
 from dhtmeta.dht.direct.search import Search
 from dhtmeta.krpc.codec import decode, encode
-from dhtmeta.krpc.compact import Contact, Endpoint
+from dhtmeta.krpc.compact import Contact, Endpoint, split_contacts
 from dhtmeta.krpc.messages import Error, FindNode, Get, Ping, Query, Response
 from tests.dht.direct.stage import OWNER, TARGET, US, Client, contact, signed, small_net
 from tests.krpc import strategies
@@ -78,6 +78,7 @@ def test_a_lookup_goes_through_the_five_verbs() -> None:
     shown = {"k": NEWEST.public_key, "seq": 7, "v": NEWEST.v, "sig": NEWEST.sig}
     core.receive_datagram(answer_of(core, query.t, to, **shown), to, 5.1)
     assert core.next_event() == Found(search, NEWEST)
+    assert core.datagrams_to_send(5.1) == []
     assert core.next_event() == Ended(search)
     assert core.next_event() is None
     assert core.next_timer() is None
@@ -107,7 +108,7 @@ def test_a_silent_node_is_asked_again_then_taken_for_dead_for_a_while() -> None:
 def asks(core: Core, now: float, named: Contact) -> list[Endpoint]:
     """Return whom a lookup asks where the first node that it asks names this one."""
     _, t, to = begun(core, now)
-    core.receive_datagram(answer_of(core, t, to, contacts=[named]), to, now + 0.01)
+    core.receive_datagram(answer_of(core, t, to, **split_contacts([named])), to, now + 0.01)
     more = [whom for _, whom in asked(core.datagrams_to_send(now + 0.01))]
     while (event := core.next_event()) is None:  # whoever was asked more stays silent
         due = core.next_timer()
@@ -123,7 +124,7 @@ def test_a_query_is_answered() -> None:
     core.receive_datagram(encode(FindNode(t=b"tt", node_id=bytes(20), target=TARGET)), US, 1.0)
     ((said, to),) = asked(core.datagrams_to_send(1.0))
     assert to == US
-    assert said == Response(t=b"tt", node_id=b"u" * 20, contacts=NODES[:8])
+    assert said == Response(t=b"tt", node_id=b"u" * 20, **split_contacts(NODES[:8]))
 
 
 def test_who_only_asks_is_not_remembered() -> None:
@@ -224,7 +225,12 @@ def first_exchange() -> tuple[Core, Search, bytes, Endpoint]:
     core = made(NODES[:1])
     search, t, to = begun(core)
     shown = {"k": NEWEST.public_key, "seq": 7, "v": NEWEST.v, "sig": NEWEST.sig}
-    return core, search, answer_of(core, t, to, token=b"tk", contacts=NODES[:2], **shown), to
+    return (
+        core,
+        search,
+        answer_of(core, t, to, token=b"tk", **split_contacts(NODES[:2]), **shown),
+        to,
+    )
 
 
 @pytest.mark.parametrize("name", list(hostile(*first_exchange()[2:])))
@@ -470,7 +476,9 @@ def test_a_flood_of_nodes_stays_within_the_cap(monkeypatch: pytest.MonkeyPatch) 
                 Contact(near + word.randbytes(16), (f"12.{word.randrange(256)}.0.{i}", 1 + i))
                 for i in range(32)
             ]
-            said = Response(t=decode(data).t, node_id=near + word.randbytes(16), contacts=named)
+            said = Response(
+                t=decode(data).t, node_id=near + word.randbytes(16), **split_contacts(named)
+            )
             core.receive_datagram(encode(said), to, float(turn))
             waiting += core.datagrams_to_send(float(turn))
         assert core.next_event() == Ended(search)

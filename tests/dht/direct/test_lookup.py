@@ -14,7 +14,8 @@ from dhtmeta.const import (
     NEAR_IN_FLIGHT,
 )
 from dhtmeta.dht.direct.lookup import Candidate, Lookup
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, split_contacts
+from dhtmeta.krpc.messages import Response
 from tests.dht.direct.stage import TARGET, Client, contact, small_net
 
 
@@ -34,7 +35,11 @@ def answer(
     lookup: Lookup, candidate: Candidate, contacts: Iterable[Contact] = ()
 ) -> Candidate | None:
     """Let a node answer under the id that was named."""
-    return lookup.answer(candidate, candidate.contact.node_id, contacts)
+    return lookup.answer(candidate, said(candidate.contact, contacts))
+
+
+def said(who: Contact, contacts: Iterable[Contact] = ()) -> Response:
+    return Response(t=b"", node_id=who.node_id, **split_contacts(contacts))
 
 
 def is_over(lookup: Lookup) -> bool:
@@ -250,7 +255,7 @@ def test_a_node_that_answers_under_another_id_counts_as_that_one() -> None:
     lookup = Lookup(TARGET, nodes(range(1, 9)))
     (first,) = asked_now(lookup)
     real = Contact(contact(70).node_id, first.contact.endpoint)
-    counted = lookup.answer(first, real.node_id, nodes([9]))
+    counted = lookup.answer(first, said(real, nodes([9])))
     assert counted is not None
     assert counted.contact == real
     assert run(lookup, {}) == list(range(2, 10))
@@ -259,7 +264,7 @@ def test_a_node_that_answers_under_another_id_counts_as_that_one() -> None:
 
 def test_a_node_that_answers_under_an_id_named_elsewhere_counts_as_nobody() -> None:
     lookup, asked = near([1, 2])
-    assert lookup.answer(asked[1], contact(2).node_id, nodes([3])) is None
+    assert lookup.answer(asked[1], said(contact(2), nodes([3]))) is None
     answer(lookup, asked[2])
     assert is_over(lookup)
     assert numbers(lookup.answered()) == [0, 2]
@@ -269,7 +274,7 @@ def test_a_node_that_answers_under_an_id_named_elsewhere_counts_as_nobody() -> N
 def test_a_node_that_told_its_id_already_is_not_asked_again_under_it() -> None:
     lookup = Lookup(TARGET, [contact(1, "12.0.0.1"), contact(5, "12.0.0.1")])
     (first,) = asked_now(lookup)
-    counted = lookup.answer(first, contact(5).node_id, [])
+    counted = lookup.answer(first, said(contact(5)))
     assert counted is not None
     assert asked_now(lookup) == []
     assert is_over(lookup)

@@ -9,7 +9,7 @@ from dhtmeta.const import CLOSEST, QUERY_TRIES
 from dhtmeta.dht.direct.lookup import Candidate
 from dhtmeta.dht.direct.search import Search
 from dhtmeta.dht.direct.transactions import Asker
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, split_contacts
 from dhtmeta.krpc.messages import Error, Response
 from dhtmeta.testing.sim_liars import Lie
 from dhtmeta.testing.simnet import SimNet
@@ -60,6 +60,9 @@ class Paper:
 
     def drop(self, contact: Contact) -> None:
         self.remembered.remove(contact)
+
+    def soon(self, search: Search) -> None:
+        search.go_on(0.0)
 
     def note_silent(self, contact: Contact, now: float) -> None:
         self.silent.append(contact)
@@ -296,7 +299,7 @@ def test_one_that_was_ended_asks_nobody_any_more() -> None:
     scene = Scene(30).start()
     scene.search.end()
     scene.search.end()
-    scene.show(contacts=[contact(40)])
+    scene.show(**split_contacts([contact(40)]))
     assert scene.paper.asked == []
     assert scene.paper.ends == 1
     assert not scene.search.converged
@@ -375,7 +378,7 @@ def test_a_silent_node_among_the_closest_is_asked_again_then_remembered_as_silen
 
 def test_in_place_of_a_node_that_is_asked_again_the_next_closest_is_asked_at_once() -> None:
     scene = Scene(0).start(contact(0))
-    scene.show(contacts=[contact(number) for number in range(1, 20)])
+    scene.show(**split_contacts([contact(number) for number in range(1, 20)]))
     assert [one.distance for one, _ in scene.paper.asked] == list(range(1, CLOSEST))
     candidate, _ = scene.paper.asked.pop(0)
     scene.search.slow(candidate, 0.1)
@@ -388,7 +391,7 @@ def test_a_silent_node_that_closer_ones_replaced_is_not_asked_again() -> None:
     scene = Scene(0).start(contact(100), contact(101))
     candidate, _ = scene.paper.asked.pop(0)
     scene.search.slow(candidate, 0.1)
-    scene.show(contacts=[contact(number) for number in range(1, 9)])
+    scene.show(**split_contacts([contact(number) for number in range(1, 9)]))
     assert not scene.search.unheard(candidate, 1, 0.2)
     assert scene.paper.silent == []
     while scene.paper.asked:

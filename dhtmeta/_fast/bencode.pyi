@@ -63,7 +63,7 @@ class Spans:
     """
 
     def cut(self, data: bytes) -> tuple[bytes | None, ...]:
-        """Return id, token, nodes, nodes6, values, k, sig and v, cut out of the data scanned.
+        """Return t, y, id, token, nodes, nodes6, values, k, sig and v, cut out of the data scanned.
 
         Raises ValueError where `data` is too short to be that.
         """

@@ -582,6 +582,7 @@ cdef class Spans:
 
     def cut(self, bytes data not None):
         return (
+            cut_out(self, data, F_T), cut_out(self, data, F_Y),
             cut_out(self, data, F_ID), cut_out(self, data, F_TOKEN),
             cut_out(self, data, F_NODES), cut_out(self, data, F_NODES6),
             cut_out(self, data, F_VALUES), cut_out(self, data, F_K),

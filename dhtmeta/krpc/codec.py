@@ -48,27 +48,26 @@ def decode(data: bytes) -> Message:
         raise MalformedMessage(f"a datagram of {len(data)} bytes, more than {MAX_DATAGRAM_BYTES}")
     try:
         spans = bencode.scan(data, max_depth=MAX_KRPC_DEPTH)
-        kind = _bytes(data, spans.y, "y")
-        t = _bytes(data, spans.t, "t")
-        if len(t) > MAX_TRANSACTION_BYTES:
-            raise MalformedMessage(f"t takes {len(t)} bytes")
+        t, kind, *fields = spans.cut(data)
+        if t is None or len(t) > MAX_TRANSACTION_BYTES:
+            raise MalformedMessage("t is missing" if t is None else f"t takes {len(t)} bytes")
         if kind == b"r":
-            return _response(data, spans, t)
+            return _response(data, spans, t, fields)
         if kind == b"q":
             return _query(data, spans, t)
         if kind == b"e":
             return _error(data, spans, t)
     except ValueError as error:
         raise MalformedMessage(str(error)) from error
-    raise MalformedMessage(f"y is {kind[:8]!r}, not q, r or e")
+    raise MalformedMessage("y is missing" if kind is None else f"y is {kind[:8]!r}, not q, r or e")
 
 
-def _response(data: bytes, spans: bencode.Spans, t: bytes) -> Response:
+def _response(data: bytes, spans: bencode.Spans, t: bytes, fields: list[bytes | None]) -> Response:
     # an a dict is scanned like an r one; where r does not begin the datagram, it is looked for
     begins_with_r = data.startswith(_R, 1) or (data.startswith(_IP) and data.startswith(_R, 13))
     if not begins_with_r and b"1:ad" in data and b"r" not in _whole(data):
         raise MalformedMessage("r is missing")
-    node_id, token, nodes, nodes6, values, k, sig, v = spans.cut(data)
+    node_id, token, nodes, nodes6, values, k, sig, v = fields
     if node_id is None or len(node_id) != NODE_ID_BYTES:
         _id(data, spans.id, "id")  # says what is wrong
         raise AssertionError

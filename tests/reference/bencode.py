@@ -40,7 +40,7 @@ class Spans:
     cas: int | None = None
 
     def cut(self, data: bytes) -> tuple[bytes | None, ...]:
-        names = ("id", "token", "nodes", "nodes6", "values", "k", "sig", "v")
+        names = ("t", "y", "id", "token", "nodes", "nodes6", "values", "k", "sig", "v")
         spans = [getattr(self, name) for name in names]
         if any(span is not None and span[1] > len(data) for span in spans):
             raise ValueError("these spans are of other data")

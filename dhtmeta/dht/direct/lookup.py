@@ -214,6 +214,12 @@ class Lookup:
         """Whether it is among the closest that have not failed."""
         return bisect_left(self._order, candidate.distance) < self.closest
 
+    def distrust(self, candidate: Candidate) -> None:
+        """Give up one that answered with a lie: somebody honest has to answer in its place."""
+        if candidate.state is State.ANSWERED:
+            candidate.state = State.FAILED
+            self._replace(candidate.distance)
+
     def skip(self, candidate: Candidate) -> None:
         """Give a node up that was not asked after all."""
         self.queried -= 1

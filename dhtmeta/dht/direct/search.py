@@ -190,7 +190,7 @@ class Search:
         item = self._verified(response.k, (response.seq, response.v, response.sig))
         if item is None:
             self._refused += 1
-            return None
+            return self.lookup.distrust(candidate)
         candidate.seq, candidate.v = item.seq, item.v
         return self._take(item)
 
@@ -224,10 +224,11 @@ class Search:
         below it (FACTS, "Gets").
         """
         self._refused += 1
-        if not candidate.shadowed:
-            candidate.shadowed = True
-            self._asked_again.add(candidate)
-            self._network.get(self, candidate, self.target, 0)
+        if candidate.shadowed:
+            return self.lookup.distrust(candidate)
+        candidate.shadowed = True
+        self._asked_again.add(candidate)
+        return self._network.get(self, candidate, self.target, 0)
 
     @property
     def outcome(self) -> GetOutcome:

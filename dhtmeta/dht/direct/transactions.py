@@ -84,10 +84,11 @@ class RoundTrip:
 
     def add(self, sample: float) -> None:
         """Take one more; the first few count as in a plain mean."""
-        self.samples += 1
-        share = max(self._weight, 1 / self.samples)
-        self.deviation += share * (abs(sample - self.smoothed) - self.deviation)
-        self.smoothed += share * (sample - self.smoothed)
+        self.samples = samples = self.samples + 1
+        share = self._weight if self._weight * samples > 1 else 1 / samples
+        off = sample - self.smoothed
+        self.deviation += share * (abs(off) - self.deviation)
+        self.smoothed += share * off
 
 
 class Transactions:
@@ -145,13 +146,14 @@ class Transactions:
     def _learn(self, endpoint: Endpoint, took: float) -> None:
         everybody, node = self._all, self._nodes.get(endpoint)
         everybody.add(took)
-        if node is None:
-            smoothed, deviation = everybody.smoothed, everybody.deviation
-            node = RoundTrip(smoothed, deviation, ROUND_TRIP_PRIOR, 1 / 8)
-            self._nodes[endpoint] = node
-            if len(self._nodes) > ROUND_TRIPS:
-                del self._nodes[next(iter(self._nodes))]  # the one known longest
-        node.add(took)
+        if node is not None:
+            node.add(took)
+            return
+        smoothed, deviation = everybody.smoothed, everybody.deviation
+        self._nodes[endpoint] = RoundTrip(smoothed, deviation, ROUND_TRIP_PRIOR, 1 / 8)
+        self._nodes[endpoint].add(took)
+        if len(self._nodes) > ROUND_TRIPS:
+            del self._nodes[next(iter(self._nodes))]  # the one known longest
 
     def timeout(self, endpoint: Endpoint, deviations: float) -> float:
         """Return the mean round trip to a node and so many mean deviations more, in seconds.

@@ -229,13 +229,25 @@ def test_one_that_is_cut_short_tells_how_far_it_came_and_sends_no_more() -> None
 
 @pytest.mark.parametrize("kind", [Lie.HUGE_SEQ, Lie.FOREIGN_KEY, Lie.BAD_SALT, Lie.OVERSIZED])
 def test_what_liars_show_when_it_is_read_back_is_not_believed(kind: Lie) -> None:
-    net = small_net()
-    lying = closest(net)[:8]
-    net = small_net(liars=dict.fromkeys(lying, kind))
-    put = Client(net).put(MINE)
+    liars: dict[int, Lie] = {}
+    net = small_net(liars=liars)
+    client = Client(net)
+    search = client.get(closest=COPIES)
+    liars.update(dict.fromkeys(closest(net)[:8], kind))
+    put = client.core.store(search, MINE, copies=COPIES, cas=None)
+    client.finish(put)
     assert put.other is None
     assert put.outcome.accepted == COPIES
     assert put.outcome.copies == COPIES - 8
+
+
+@pytest.mark.parametrize("kind", [Lie.HUGE_SEQ, Lie.FOREIGN_KEY, Lie.BAD_SALT, Lie.OVERSIZED])
+def test_nothing_is_stored_on_those_that_lied_in_the_lookup(kind: Lie) -> None:
+    lying = closest(small_net())[:8]
+    net = small_net(liars=dict.fromkeys(lying, kind))
+    outcome = Client(net).put(MINE).outcome
+    assert outcome.copies == COPIES
+    assert not net.holders(TARGET).keys() & set(lying)
 
 
 # on paper

@@ -404,3 +404,14 @@ def test_those_that_answer_are_remembered_by_the_id_they_tell() -> None:
     scene.show(node_id=contact(77).node_id)
     assert contact(1) not in scene.paper.remembered
     assert scene.paper.alive == [Contact(contact(77).node_id, contact(1).endpoint)]
+
+
+@pytest.mark.parametrize("kind", [Lie.HUGE_SEQ, Lie.FOREIGN_KEY, Lie.BAD_SALT, Lie.NO_SIGNATURE])
+def test_even_if_the_eight_nearest_lie_the_item_is_found_behind_them(kind: Lie) -> None:
+    net = small_net()
+    nearest = net.closest(TARGET, 20)
+    net = small_net(liars=dict.fromkeys(nearest[:CLOSEST], kind))
+    net.store(NEW, nearest)
+    search = Client(net).get()
+    assert search.best == NEW
+    assert search.converged

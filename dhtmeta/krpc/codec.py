@@ -49,8 +49,10 @@ def decode(data: bytes) -> Message:
     try:
         spans = bencode.scan(data, max_depth=MAX_KRPC_DEPTH)
         t, kind, *fields = spans.cut(data)
-        if t is None or len(t) > MAX_TRANSACTION_BYTES:
-            raise MalformedMessage("t is missing" if t is None else f"t takes {len(t)} bytes")
+        if t is None or kind is None:
+            raise MalformedMessage("y is missing" if kind is None else "t is missing")
+        if len(t) > MAX_TRANSACTION_BYTES:
+            raise MalformedMessage(f"t takes {len(t)} bytes")
         if kind == b"r":
             return _response(data, spans, t, fields)
         if kind == b"q":
@@ -59,7 +61,7 @@ def decode(data: bytes) -> Message:
             return _error(data, spans, t)
     except ValueError as error:
         raise MalformedMessage(str(error)) from error
-    raise MalformedMessage("y is missing" if kind is None else f"y is {kind[:8]!r}, not q, r or e")
+    raise MalformedMessage(f"y is {kind[:8]!r}, not q, r or e")
 
 
 def _response(data: bytes, spans: bencode.Spans, t: bytes, fields: list[bytes | None]) -> Response:

@@ -240,7 +240,7 @@ def test_the_outcome_counts_nodes() -> None:
     while scene.paper.asked:
         scene.show()
     outcome = scene.search.outcome
-    assert (outcome.queried, outcome.answered, outcome.holding, outcome.refused) == (9, 8, 1, 1)
+    assert (outcome.queried, outcome.answered, outcome.holding, outcome.refused) == (10, 9, 1, 1)
     assert outcome.converged
 
 

@@ -18,7 +18,7 @@ export NODE_EXTRA_CA_CERTS ?= $(SYSTEM_CERTIFICATES)
 endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench fuzz build clean
+.PHONY: demo test check bench bench-direct fuzz build clean
 
 demo: build
 	$(RUN) dhtmeta demo
@@ -34,6 +34,9 @@ check: build $(VENV)/test.done $(VENV)/check.done $(VENV)/bench.done
 
 bench: build $(VENV)/test.done $(VENV)/bench.done
 	$(RUN) bench
+
+bench-direct: build $(VENV)/test.done $(VENV)/bench.done
+	$(RUN) bench.direct
 
 # For so many seconds each; what is found is kept in build/fuzz.
 FUZZ_SECONDS ?= 120

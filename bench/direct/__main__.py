@@ -5,7 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from bench.direct import calm, conflicts, cpu, dead_node, early, liars, lookups, plots, syscalls
+from bench.direct import (
+    calm,
+    conflicts,
+    cpu,
+    dead_node,
+    early,
+    liars,
+    lookups,
+    plots,
+    readme,
+    syscalls,
+)
 from bench.direct.conditions import PROGRESS, QUICK, Size
 from bench.direct.report import Report
 from bench.direct.tables import show
@@ -26,6 +37,8 @@ PARTS: dict[str, Callable[[Report, Size], None]] = {
 def main() -> None:
     """Run all parts and keep the results; a quick run, or some parts, are only shown."""
     said = _arguments()
+    if said.readme:
+        return readme.write(RESULT)
     report = Report(said.quick)
     for name in said.only or PARTS:
         start = monotonic()
@@ -36,11 +49,13 @@ def main() -> None:
     if not said.quick and not said.only:
         report.write(RESULT)
         plots.draw(RESULT)
+    return None
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.direct", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
+    parser.add_argument("--readme", action="store_true", help="write the README's table anew")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
     return parser.parse_args()
 

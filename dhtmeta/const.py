@@ -73,6 +73,7 @@ CLOSEST: Final = 8  # k of BEP 5: a get ends when so many of the closest have an
 DIRECT_COPIES: Final = 20  # nodes a put stores on: 99.64 % retrievable after 2 days (FACTS)
 MAX_CLOSEST: Final = 40  # nodes a put looks for where some of the closest store nothing
 TRANSACTION_BYTES: Final = 4  # of our t: cannot be guessed within the life of a query
+IDS_DRAWN: Final = 256  # transaction ids drawn at once: one system call for all of them
 TRANSACTION_KEPT: Final = 2.0  # s a late answer is still known as one: what it took is learnt
 QUERY_TRIES: Final = 2  # with 5 % loss a live node misses both tries in 1 of 100
 ROUND_TRIP_MEAN: Final = 0.16  # s; mainline's: 20 ms + lognormal, median 120 ms (FACTS)

@@ -67,7 +67,9 @@ class DirectCarrier:
         copies: int = DIRECT_COPIES,
         seed: int | None = None,
     ) -> None:
-        """Take, for tests, a seed that makes every id repeatable."""
+        """Take, for tests, a seed that makes every id repeatable. Made where a loop runs."""
+        self._loop = asyncio.get_running_loop()  # to ask for it costs a system call each time
+        self._now = self._loop.time
         self.node = node
         self._udp = udp
         self._saved = list(contacts)
@@ -116,7 +118,7 @@ class DirectCarrier:
 
     async def ready(self, deadline: float = READY_DEADLINE) -> None:
         """See `Carrier.ready`: at once where nodes are remembered, else once libtorrent is."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if len(self.core.contacts) and loop.time() < self._asked_node + LIVE_NODES_INTERVAL:
             return
         if not len(self.core.contacts):
@@ -131,7 +133,7 @@ class DirectCarrier:
         core = self._core
         if core is None:
             return
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         for data, source in datagrams:
             core.receive_datagram(data, source, now)
         self._drain()
@@ -142,7 +144,7 @@ class DirectCarrier:
         core = self._core
         if core is None:
             return
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         if datagrams := core.datagrams_to_send(loop.time()):
             self._udp.send(datagrams)
         while (event := core.next_event()) is not None:
@@ -168,22 +170,22 @@ class DirectCarrier:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_at(due, self._on_timer)
+        self._timer = self._loop.call_at(due, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
         if self._core is not None:
-            self._core.handle_timer(asyncio.get_running_loop().time())
+            self._core.handle_timer(self._now())
             self._drain()
 
     def _soon(self) -> None:
         """Drain once for all that is begun in this turn of the loop."""
         if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._drain)
+            self._turn = self._loop.call_soon(self._drain)
 
     async def _finish(self, operation: Operation, end: float) -> None:
         """Wait for the end of an operation, and cut it short at loop time `end`."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         future = self._futures[operation] = loop.create_future()
         self._soon()
         cut = loop.call_at(end, self._cut, operation)
@@ -216,7 +218,7 @@ class DirectCarrier:
     ) -> GetOutcome:
         """See `Carrier.get`."""
         _check(public_key, salt)
-        end = asyncio.get_running_loop().time() + deadline
+        end = self._now() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
         async with _Slot(self, end):
             search = await self._search(public_key, salt, end, on_item, enough=enough)
@@ -235,7 +237,7 @@ class DirectCarrier:
 
         Where those remembered are all gone, libtorrent's nodes are asked before that is said.
         """
-        now = asyncio.get_running_loop().time
+        now = self._now
         for _ in range(2):
             search = self.core.look_up(public_key, salt, now(), closest=closest, enough=enough)
             self._listeners[search] = on_item
@@ -276,7 +278,7 @@ class DirectCarrier:
         Puts of one key are made one after the other, so that each sees the one before.
         """
         _check(public_key, salt)
-        end = asyncio.get_running_loop().time() + deadline
+        end = self._now() + deadline
         await self.ready(min(deadline, READY_DEADLINE))
         writer = self._writers.setdefault((public_key, salt), asyncio.Lock())
         async with _before(writer, end), _Slot(self, end):

@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec import structs
 
 from dhtmeta.const import (
+    IDS_DRAWN,
     LAST_DEVIATIONS,
     MAX_TIMEOUT,
     MIN_TIMEOUT,
@@ -102,6 +103,7 @@ class Transactions:
     ) -> None:
         """Take what to believe of round trips before the first answer, in seconds."""
         self._random = random
+        self._ids: list[bytes] = []
         self._open: dict[bytes, tuple[Transaction, float]] = {}  # by id; when that was sent
         self._sent: deque[tuple[float, bytes]] = deque()  # the same ids, oldest first
         self._due: list[tuple[float, int, Transaction]] = []  # a heap; some are settled
@@ -114,7 +116,7 @@ class Transactions:
 
     def send(self, transaction: Transaction, now: float) -> bytes:
         """Return the datagram of a query that goes out now, for the first time or again."""
-        while (t := self._random.randbytes(TRANSACTION_BYTES)) in self._open:
+        while (t := self._random_id()) in self._open:
             pass
         self._open[t] = transaction, now
         self._sent.append((now, t))
@@ -123,6 +125,13 @@ class Transactions:
         deviations = LAST_DEVIATIONS if transaction.slow else SLOW_DEVIATIONS
         self._wait(transaction, now + self.timeout(transaction.endpoint, deviations))
         return encode(structs.replace(transaction.query, t=t))
+
+    def _random_id(self) -> bytes:
+        """Return an id that nobody can guess; randomness is cheaper by the hundred."""
+        if not self._ids:
+            raw, size = self._random.randbytes(IDS_DRAWN * TRANSACTION_BYTES), TRANSACTION_BYTES
+            self._ids = [raw[at : at + size] for at in range(0, len(raw), size)]
+        return self._ids.pop()
 
     def _wait(self, transaction: Transaction, deadline: float) -> None:
         transaction.deadline = deadline

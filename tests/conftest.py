@@ -11,7 +11,9 @@ import pytest_asyncio
 import uvloop
 
 from dhtmeta.config import Settings
+from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.node import Node
+from dhtmeta.testing.liar import Liar
 from dhtmeta.testing.swarm import Swarm
 
 
@@ -91,6 +93,16 @@ async def writer(swarm: Swarm, tmp_path_factory: pytest.TempPathFactory) -> Asyn
 
 
 @pytest_asyncio.fixture(scope="session")
+async def libtorrent_writer(
+    swarm: Swarm, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Node]:
+    """Run a node of the session's swarm that publishes through libtorrent."""
+    directory = tmp_path_factory.mktemp("libtorrent")
+    async with make_node(swarm, directory, carrier="libtorrent") as node:
+        yield node
+
+
+@pytest_asyncio.fixture(scope="session")
 async def reader(swarm: Swarm, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
     """Run another node of the session's swarm, which never shares a store with the writer."""
     async with make_node(swarm, tmp_path_factory.mktemp("reader")) as node:
@@ -107,3 +119,33 @@ def make_node(swarm: Swarm, directory: Path, **options: Any) -> Node:
         "settings": Settings(),
     }
     return Node(**given | options)
+
+
+class Tardy(Liar):
+    """A node that, while `silent`, keeps the gets that come, and answers them when it is told to.
+
+    libtorrent waits 15 s for each, so that a test says itself how long a lookup of it takes.
+    """
+
+    def __init__(self, near: bytes) -> None:
+        super().__init__(near, {})
+        self._kept: list[tuple[bytes, Endpoint]] = []
+
+    def datagram_received(self, data: bytes, addr: Endpoint) -> None:
+        if self.silent and b"1:q3:get" in data:
+            self._kept.append((data, addr))
+        else:
+            super().datagram_received(data, addr)
+
+    async def asked(self, times: int = 1) -> None:
+        """Wait until so many gets are kept."""
+        async with asyncio.timeout(10):
+            while len(self._kept) < times:
+                await asyncio.sleep(0.01)
+
+    def answer(self, times: int | None = None) -> None:
+        """Answer the oldest of the gets that are kept, or all, and from now on at once."""
+        self.silent = False
+        for data, addr in self._kept[:times]:
+            super().datagram_received(data, addr)
+        del self._kept[:times]

@@ -319,6 +319,7 @@ def test_the_daemons_file_holds_the_defaults() -> None:
 def test_the_testnets_file_is_for_loopback_and_keeps_apart_from_mainline() -> None:
     settings, default = load(CONFIGS / "testnet.toml", {}), load(None, {})
     assert settings.dht.bootstrap_nodes == ["127.0.0.1:6881"]
+    assert settings.dht.carrier == default.dht.carrier
     assert settings.peer_discovery.allow_non_global is True
     assert settings.metadata_cache.ttl_seconds < default.metadata_cache.ttl_seconds
     assert settings.keys != default.keys

@@ -73,7 +73,7 @@ def publish(
 ) -> None:
     """Sign a record with our key and store it on the DHT nodes closest to it.
 
-    --seq and --cas need --carrier direct.
+    The libtorrent carrier takes no --seq and no --cas.
     """
     record = given(record_file, value_file)
     put = {"salt": salt, "seq": seq, "cas": cas, "deadline": timeout}

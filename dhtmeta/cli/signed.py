@@ -90,9 +90,7 @@ def _show_signed(item: "SignedItem", out: Path, as_json: bool) -> None:
     )
 
 
-@click.command(
-    epilog="Example: dhtmeta put alice.signed --carrier direct --bootstrap 127.0.0.1:6881"
-)
+@click.command(epilog="Example: dhtmeta put alice.signed --bootstrap 127.0.0.1:6881")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=json_file)
 @cas_option
 @network_options
@@ -103,7 +101,7 @@ def put(
 ) -> int:
     """Store signed files (of `dhtmeta sign`; - is stdin) on the DHT. Needs no key.
 
-    Needs --carrier direct. All files are read and verified before anything is sent. Of several,
+    The libtorrent carrier cannot do it. All files are read and verified before anything is sent. Of several,
     each that failed is named on stderr; the exit code is what all that failed have in common, and
     1 if they failed differently.
     """

@@ -69,7 +69,10 @@ async def test_sign_here_put_there_query_anywhere(
     lookup = found["lookup"]
     assert lookup["queried"] >= lookup["answered"] >= lookup["holding"] >= 1
     assert lookup["refused"] == 0
-    by_libtorrent = (await dhtmeta(*query, "--bootstrap", own_swarm.addresses[0])).json
+    # into another store, and by its first answer: the nodes still count on who put, which is gone
+    elsewhere = ("--store", tmp_path / "other.db", "--policy", "cache-first")
+    by_libtorrent = (await dhtmeta(*query, *elsewhere, *net, "--carrier", "libtorrent")).json
+    assert by_libtorrent["source"] == "dht"
     assert by_libtorrent["value"] == found["value"]
 
 
@@ -169,10 +172,12 @@ async def test_the_carrier_can_be_set_for_good(
     own_swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = signed_file(tmp_path / "one.json", 1, identity=Identity.generate())
-    monkeypatch.setenv("DHTMETA_DHT__CARRIER", "direct")
     net = ("--bootstrap", own_swarm.addresses[0])
-    assert (await dhtmeta("put", file, *net)).code == 0
-    assert (await dhtmeta("put", file, *net, "--carrier", "libtorrent")).code == 2
+    monkeypatch.setenv("DHTMETA_DHT__CARRIER", "libtorrent")
+    assert (await dhtmeta("put", file, *net)).code == 2
+    assert (await dhtmeta("put", file, *net, "--carrier", "direct")).code == 0
+    monkeypatch.delenv("DHTMETA_DHT__CARRIER")
+    assert (await dhtmeta("put", file, *net)).code == 0  # what is not said is direct
     monkeypatch.setenv("DHTMETA_DHT__CARRIER", "pigeon")
     wrong = await dhtmeta("put", file, *net)
     assert wrong.code == 2

@@ -1,4 +1,8 @@
-"""Publishing on a real swarm: the seq never falls, and bad input sends nothing."""
+"""Publishing on a real swarm: the seq never falls, and bad input sends nothing.
+
+Through both carriers, but for what follows from libtorrent's choosing the seq and waiting for dead
+nodes; what only the direct one can do is in test_publish_direct.
+"""
 
 import asyncio
 import contextlib
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from dhtmeta.const import CARRIERS
 from dhtmeta.engine.publish import Published
 from dhtmeta.errors import (
     Conflict,
@@ -19,11 +24,21 @@ from dhtmeta.errors import (
     ValueTooLarge,
 )
 from dhtmeta.node import Node
-from dhtmeta.testing.liar import Liar
 from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.keys import PRIVATE_FILE, Identity
 from dhtmeta.values.record import NetworkInfo, NodeRecord
-from tests.conftest import Clock, make_node
+from tests.conftest import Clock, Tardy, make_node
+
+
+@pytest.fixture(params=CARRIERS)
+def carrier(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def writer(carrier: str, writer: Node, libtorrent_writer: Node) -> Node:
+    return libtorrent_writer if carrier == "libtorrent" else writer
 
 
 async def test_each_publish_raises_the_seq_by_one(reader: Node, writer: Node) -> None:
@@ -41,9 +56,9 @@ async def test_publishes_at_once_get_different_seqs(writer: Node) -> None:
 
 
 async def test_a_record_is_completed_with_peer_id_and_time(
-    own_swarm: Swarm, tmp_path: Path, clock: Clock
+    own_swarm: Swarm, tmp_path: Path, clock: Clock, carrier: str
 ) -> None:
-    async with make_node(own_swarm, tmp_path, clock=clock) as node:
+    async with make_node(own_swarm, tmp_path, clock=clock, carrier=carrier) as node:
         await node.publish(NodeRecord(topic="t"))
         answer = await node.query(node.identity.public_key)
     assert answer.record is not None
@@ -62,8 +77,8 @@ async def test_every_kind_of_value_comes_back_as_it_was(
     assert (await reader.query(identity.public_key)).value == value
 
 
-async def test_a_network_below_the_ledger_is_a_conflict_and_nothing_is_sent(
-    swarm: Swarm, tmp_path: Path
+async def test_with_libtorrent_a_network_below_the_ledger_is_a_conflict_and_nothing_is_sent(
+    tmp_path: Path,
 ) -> None:
     async with Swarm(8) as first, make_node(first, tmp_path, carrier="libtorrent") as node:
         await node.publish(b"one")
@@ -83,11 +98,12 @@ async def test_a_network_below_the_ledger_is_a_conflict_and_nothing_is_sent(
 
 
 async def test_a_network_above_the_ledger_is_overtaken_and_said(
-    own_swarm: Swarm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    own_swarm: Swarm, tmp_path: Path, caplog: pytest.LogCaptureFixture, carrier: str
 ) -> None:
+    other = str(tmp_path / "other.db")
     async with (
-        make_node(own_swarm, tmp_path) as node,
-        make_node(own_swarm, tmp_path, store=str(tmp_path / "other.db")) as twin,
+        make_node(own_swarm, tmp_path, carrier=carrier) as node,
+        make_node(own_swarm, tmp_path, store=other, carrier=carrier) as twin,
     ):
         await node.publish(b"one")
         await twin.publish(b"two")
@@ -97,22 +113,22 @@ async def test_a_network_above_the_ledger_is_overtaken_and_said(
     assert "someone else publishes with this key" in caplog.text
 
 
-async def test_a_restart_continues_the_seq(own_swarm: Swarm, tmp_path: Path) -> None:
+async def test_a_restart_continues_the_seq(own_swarm: Swarm, tmp_path: Path, carrier: str) -> None:
     seqs = []
     for value in (
         b"one",
         b"two",
     ):  # comes back on the port that others know, so that no dead node is left
-        async with make_node(own_swarm, tmp_path) as node:
+        async with make_node(own_swarm, tmp_path, carrier=carrier) as node:
             published: Published = await node.publish(value)
             seqs.append(published.item.seq)
     assert seqs == [1, 2]
 
 
 async def test_what_we_published_is_not_answered_from_an_older_cache(
-    own_swarm: Swarm, tmp_path: Path
+    own_swarm: Swarm, tmp_path: Path, carrier: str
 ) -> None:
-    async with make_node(own_swarm, tmp_path) as node:
+    async with make_node(own_swarm, tmp_path, carrier=carrier) as node:
         await node.publish(b"one")
         await node.query(node.identity.public_key)
         await node.publish(b"two")
@@ -121,9 +137,9 @@ async def test_what_we_published_is_not_answered_from_an_older_cache(
 
 
 async def test_bad_input_is_refused_before_anything_is_sent_or_written(
-    own_swarm: Swarm, tmp_path: Path
+    own_swarm: Swarm, tmp_path: Path, carrier: str
 ) -> None:
-    async with make_node(own_swarm, tmp_path) as node:
+    async with make_node(own_swarm, tmp_path, carrier=carrier) as node:
         with pytest.raises(ValueTooLarge, match=r"1,\d\d\d bytes.*notes 9\d\d bytes"):
             await node.publish({b"notes": b"n" * 980, b"small": b"s"})
         with pytest.raises(ValueTooLarge, match=r"network_info\.nat_type 1,0\d\d bytes"):
@@ -147,22 +163,29 @@ async def test_bad_input_is_refused_before_anything_is_sent_or_written(
     assert published.item.seq == 1
 
 
-async def test_without_a_network_nothing_is_written_down(own_swarm: Swarm, tmp_path: Path) -> None:
-    async with make_node(own_swarm, tmp_path, bootstrap=["127.0.0.1:9"]) as node:
+async def test_without_a_network_nothing_is_written_down(
+    own_swarm: Swarm, tmp_path: Path, carrier: str
+) -> None:
+    nobody = ["127.0.0.1:9"]
+    async with make_node(own_swarm, tmp_path, bootstrap=nobody, carrier=carrier) as node:
         with pytest.raises(NetworkUnreachable, match=r"127\.0\.0\.1:9"):
             await node.publish(b"x", deadline=0.3)
-    async with make_node(own_swarm, tmp_path) as node:
+    async with make_node(own_swarm, tmp_path, carrier=carrier) as node:
         assert (await node.publish(b"x")).item.seq == 1
 
 
 async def test_processes_that_share_keys_publish_one_after_the_other(
-    own_swarm: Swarm, tmp_path: Path
+    own_swarm: Swarm, tmp_path: Path, carrier: str
 ) -> None:
     async with contextlib.AsyncExitStack() as opened:
         nodes = [
             await opened.enter_async_context(
                 make_node(
-                    own_swarm, tmp_path, store=str(tmp_path / f"{i}.db"), state=tmp_path / str(i)
+                    own_swarm,
+                    tmp_path,
+                    store=str(tmp_path / f"{i}.db"),
+                    state=tmp_path / str(i),
+                    carrier=carrier,
                 )
             )
             for i in range(3)
@@ -188,44 +211,49 @@ async def test_waiting_for_another_writer_ends_at_the_deadline(
 
 
 @contextlib.asynccontextmanager
-async def dead_node_near(node: Node, target: bytes) -> AsyncIterator[Liar]:
-    """Put a node that stays silent next to `target` into the routing table of `node`."""
-    async with Liar(target, {}) as dead:
+async def silent_node_near(node: Node, target: bytes) -> AsyncIterator[Tardy]:
+    """Put a node that stays silent until told next to `target` into the routing table of `node`."""
+    async with Tardy(target) as tardy:
         await node.carrier.ready()
         async with asyncio.timeout(10):
-            while dead.endpoint not in {one.endpoint for one in await node.carrier.live_nodes()}:
-                node.carrier.add_nodes([dead.endpoint])
+            while tardy.endpoint not in {one.endpoint for one in await node.carrier.live_nodes()}:
+                node.carrier.add_nodes([tardy.endpoint])
                 await asyncio.sleep(0.01)
-        dead.silent = True
-        yield dead
+        tardy.silent = True
+        yield tardy
 
 
-async def test_a_put_that_was_given_up_does_not_overlap_the_next(
+async def test_with_libtorrent_a_put_that_was_given_up_does_not_overlap_the_next(
     own_swarm: Swarm, tmp_path: Path
 ) -> None:
     identity = Identity.generate()
     async with make_node(own_swarm, tmp_path / "w", carrier="libtorrent") as node:
-        async with dead_node_near(node, identity.peer_id) as dead:
+        async with silent_node_near(node, identity.peer_id) as tardy:
             with pytest.raises(DeadlineExceeded, match="may have reached some nodes"):
                 await node.publish(b"first", identity=identity, deadline=0.3)
-            dead.silent = False  # only the first put waits, for an answer that never comes
-            second = await node.publish(b"second", identity=identity)
+            tardy.silent = False  # only the first put waits, for the answer that is kept
+            second = asyncio.create_task(node.publish(b"second", identity=identity))
+            assert not (await asyncio.wait([second], timeout=0.3))[0]
+            tardy.answer()
+            assert (await second).item.seq == 2
         async with make_node(own_swarm, tmp_path / "r", carrier="libtorrent") as reader:
             answer = await reader.query(identity.public_key)
-    assert (second.item.seq, answer.seq, answer.value) == (2, 2, b"second")
+    assert (answer.seq, answer.value) == (2, b"second")
 
 
-async def test_a_put_that_never_began_sends_nothing(own_swarm: Swarm, tmp_path: Path) -> None:
+async def test_with_libtorrent_a_put_that_never_began_sends_nothing(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
     identity = Identity.generate()
     async with (
         make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
-        dead_node_near(node, identity.peer_id) as dead,
+        silent_node_near(node, identity.peer_id) as tardy,
     ):
         slow = asyncio.create_task(node.publish(b"first", identity=identity))
         await asyncio.sleep(0)
         with pytest.raises(DeadlineExceeded, match="nothing was sent"):
             await node.publish(b"second", identity=identity, deadline=0.3)
-        dead.silent = False
+        tardy.answer()
         assert (await slow).item.seq == 1
         assert (await node.publish(b"third", identity=identity)).item.seq == 2
 
@@ -236,25 +264,27 @@ async def test_a_lookup_under_way_sees_what_we_publish_meanwhile(
     identity = Identity.generate()
     async with (
         make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
-        dead_node_near(node, identity.peer_id) as dead,
+        silent_node_near(node, identity.peer_id) as tardy,
     ):
         publishing = asyncio.create_task(node.publish(b"one", identity=identity))
-        await asyncio.sleep(0.5)  # the lookup has to begin before the put ends, and end later
+        await tardy.asked()
         under_way = asyncio.create_task(node.query(identity.public_key, policy="freshest"))
+        await tardy.asked(2)
+        tardy.answer(1)
         await publishing
-        dead.silent = False
         assert not under_way.done()
+        tardy.answer()
         assert (await under_way).value == b"one"
 
 
-async def test_a_look_that_did_not_converge_is_no_conflict(
+async def test_with_libtorrent_a_look_that_did_not_converge_is_no_conflict(
     own_swarm: Swarm, tmp_path: Path
 ) -> None:
     async with Swarm(8) as first, make_node(first, tmp_path, carrier="libtorrent") as node:
         await node.publish(b"one")
     async with (
         make_node(own_swarm, tmp_path, carrier="libtorrent") as node,
-        dead_node_near(node, node.identity.peer_id),
+        silent_node_near(node, node.identity.peer_id),
     ):
         with pytest.raises(DeadlineExceeded, match="the look before the put"):
             await node.publish(b"two", deadline=0.5)

@@ -47,6 +47,11 @@ def direct(swarm: Swarm, directory: Path, **options: Any) -> Node:
     return make_node(swarm, directory, **{"carrier": "direct"} | options)
 
 
+def libtorrent(swarm: Swarm, directory: Path) -> Node:
+    """Make a node that looks up and puts through libtorrent, and shares no lookup with `direct`."""
+    return make_node(swarm, directory, carrier="libtorrent")
+
+
 def signed(identity: Identity, value: Value, seq: int) -> SignedItem:
     return SignedItem.sign(identity, encode_value(value), seq)
 
@@ -100,10 +105,10 @@ async def test_each_publish_raises_the_seq_and_says_what_the_nodes_said(
     identity = Identity.generate()
     async with (
         direct(own_swarm, tmp_path / "w") as node,
-        make_node(own_swarm, tmp_path / "r") as reader,
+        libtorrent(own_swarm, tmp_path / "r") as reader,
     ):
         published = [await node.publish([b"n", i], identity=identity) for i in range(3)]
-        answer = await reader.query(identity.public_key, policy="freshest")  # by libtorrent
+        answer = await reader.query(identity.public_key, policy="freshest")
     assert [one.item.seq for one in published] == [1, 2, 3]
     for one in published:
         assert one.accepted >= 8
@@ -124,7 +129,7 @@ async def test_every_kind_of_value_comes_back_as_it_was(own_swarm: Swarm, tmp_pa
     identity = Identity.generate()
     async with (
         direct(own_swarm, tmp_path / "w") as node,
-        make_node(own_swarm, tmp_path / "r") as reader,
+        libtorrent(own_swarm, tmp_path / "r") as reader,
     ):
         for i, value in enumerate(values):
             salt = b"%d" % i
@@ -169,6 +174,21 @@ async def test_a_record_goes_out_as_the_dict_that_other_networks_read(
     record = {b"peer_id": own, b"timestamp": int(clock.now), b"topic": b"t"}
     assert len(held) == published.copies
     assert {one.v for one in held} == {bencode.encode(record)}
+
+
+async def test_who_names_no_carrier_has_this_one_and_libtorrent_reads_its_records(
+    own_swarm: Swarm, tmp_path: Path, clock: Clock
+) -> None:
+    async with (
+        make_node(own_swarm, tmp_path / "w", clock=clock) as node,
+        libtorrent(own_swarm, tmp_path / "r") as reader,
+    ):
+        assert isinstance(node.carrier, DirectCarrier)
+        await node.publish(NodeRecord(topic="t"))
+        answer = await reader.query(node.identity.public_key, policy="freshest")
+    assert isinstance(answer.value, dict)
+    assert answer.record is not None
+    assert (answer.record.topic, answer.record.timestamp) == ("t", int(clock.now))
 
 
 class Witness(Liar):
@@ -357,7 +377,7 @@ async def test_libtorrent_takes_no_seq_no_cas_and_no_signed_item(
     own_swarm: Swarm, tmp_path: Path
 ) -> None:
     identity = Identity.generate()
-    async with make_node(own_swarm, tmp_path) as node:
+    async with libtorrent(own_swarm, tmp_path) as node:
         with pytest.raises(CallerError, match="--carrier direct"):
             await node.publish(b"x", identity=identity, seq=1)
         with pytest.raises(CallerError, match="--carrier direct"):
@@ -382,7 +402,7 @@ async def test_a_signed_item_is_put_without_its_key(own_swarm: Swarm, tmp_path: 
         again = await node.put(item)
     assert published.item == again.item == item
     assert published.accepted >= 8
-    async with make_node(own_swarm, tmp_path / "r") as reader:
+    async with libtorrent(own_swarm, tmp_path / "r") as reader:
         assert (await reader.query(item.public_key)).item == item
     entry = await ledger(tmp_path / "w", item.target)
     assert entry is not None
@@ -459,7 +479,7 @@ async def test_what_was_reserved_is_finished_after_a_restart_with_the_same_bytes
         for item in items:
             entry = await in_state(tmp_path, item, State.STORED)
             assert entry.copies >= 8
-    async with make_node(own_swarm, tmp_path / "r") as reader:
+    async with libtorrent(own_swarm, tmp_path / "r") as reader:
         for item in items:
             assert (await reader.query(item.public_key)).item == item
 
@@ -484,7 +504,7 @@ async def test_a_visit_finishes_nothing(own_swarm: Swarm, tmp_path: Path) -> Non
     await reserved(tmp_path, item)
     async with direct(own_swarm, tmp_path, serve=False) as node:
         await node.publish(b"else")
-    async with make_node(own_swarm, tmp_path) as node:  # libtorrent cannot put these bytes
+    async with libtorrent(own_swarm, tmp_path) as node:  # which cannot put these bytes
         await node.query(node.identity.public_key)
     entry = await ledger(tmp_path, item.target)
     assert entry is not None

@@ -42,7 +42,10 @@ from dhtmeta.values.item import SignedItem, check_salt, check_size, decode_value
 from dhtmeta.values.keys import Identity
 
 Operation = Search | Put
-_LOCAL: dict[str, Any] = {"round_trip": (LOCAL_ROUND_TRIP, LOCAL_ROUND_TRIP / 2)}
+_LOCAL: dict[str, Any] = {
+    "round_trip": (LOCAL_ROUND_TRIP, LOCAL_ROUND_TRIP / 2),
+    "limit_answers": False,
+}
 
 
 class DirectCarrier:

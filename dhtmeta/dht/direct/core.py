@@ -73,11 +73,12 @@ class Core:
         also_us: Collection[bytes] = (),
         may_ask: Callable[[Endpoint], bool] = lambda endpoint: True,
         sends_per_second: int | None = None,
+        limit_answers: bool = True,
         round_trip: tuple[float, float] = (ROUND_TRIP_MEAN, ROUND_TRIP_DEVIATION),
     ) -> None:
         """Take whom we may send queries to, and how many of them a second (None: any number).
 
-        `round_trip` is what to believe before the first answer: mean and mean deviation in s.
+        `limit_answers` says whether others get few answers a second (`Answers`), `round_trip` what to believe before the first answer: mean and mean deviation in s.
         `also_us` are ids of nodes that end with us: what they hold is no copy.
         """
         self.node_id = node_id or random.randbytes(NODE_ID_BYTES)
@@ -85,7 +86,7 @@ class Core:
         self.contacts = Contacts()
         self.traffic = Traffic()
         self._transactions = Transactions(random, *round_trip)
-        self._answers = Answers(self.node_id, self.contacts)
+        self._answers = Answers(self.node_id, self.contacts, limited=limit_answers)
         self._may_ask = may_ask
         self._allowance = Allowance(sends_per_second) if sends_per_second else None
         self._queries: deque[Transaction] = deque()  # to be sent

@@ -128,6 +128,11 @@ def test_a_network_gets_so_many_answers_and_others_still_get_theirs() -> None:
     assert answered(answers, network, 60.0) == ANSWER_RATE
 
 
+def test_in_a_swarm_on_loopback_every_query_is_answered() -> None:
+    answers = Answers(US, Contacts(), limited=False)
+    assert answered(answers, [("127.0.0.1", 1)] * 3000, 5.0) == 3000
+
+
 def test_of_ipv6_a_64_is_one_network() -> None:
     answers = made()
     network = [(f"2001:db8:0:1::{i:x}", i) for i in range(1, 101)]

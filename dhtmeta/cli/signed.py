@@ -101,9 +101,9 @@ def put(
 ) -> int:
     """Store signed files (of `dhtmeta sign`; - is stdin) on the DHT. Needs no key.
 
-    The libtorrent carrier cannot do it. All files are read and verified before anything is sent. Of several,
-    each that failed is named on stderr; the exit code is what all that failed have in common, and
-    1 if they failed differently.
+    The libtorrent carrier cannot do it. All files are read and verified before anything is sent.
+    Of several, each that failed is named on stderr; the exit code is what all that failed have in
+    common, and 1 if they failed differently.
     """
     if cas is not None and len(files) > 1:
         raise click.UsageError("--cas is about one item: give one FILE")

@@ -78,7 +78,8 @@ class Core:
     ) -> None:
         """Take whom we may send queries to, and how many of them a second (None: any number).
 
-        `limit_answers` says whether others get few answers a second (`Answers`), `round_trip` what to believe before the first answer: mean and mean deviation in s.
+        `limit_answers` says whether others get few answers a second (`Answers`), `round_trip`
+        what to believe before the first answer: mean and mean deviation in s.
         `also_us` are ids of nodes that end with us: what they hold is no copy.
         """
         self.node_id = node_id or random.randbytes(NODE_ID_BYTES)

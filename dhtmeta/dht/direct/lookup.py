@@ -7,7 +7,7 @@ node that is slow no longer counts as asked, but is waited for while it is among
 
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator
-from enum import Enum, auto
+from enum import IntEnum, auto
 from heapq import nsmallest
 
 from dhtmeta.const import (
@@ -28,7 +28,7 @@ from dhtmeta.krpc.messages import Response
 ID_BITS = 8 * NODE_ID_BYTES
 
 
-class State(Enum):
+class State(IntEnum):
     """How far a candidate is: asked, late, asked again, and how that ended."""
 
     ASKED = auto()

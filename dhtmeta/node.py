@@ -176,6 +176,8 @@ class Node:
     async def _stop_carrier(self) -> None:
         carrier, self._carrier = self._carrier, None
         if carrier is None or self._libtorrent is None:
+            if self._claim is not None:
+                self._claim.close()
             return
         try:
             if self._claim is not None and await carrier.live_nodes():

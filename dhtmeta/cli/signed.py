@@ -18,6 +18,7 @@ from dhtmeta.cli.options import (
     salt_option,
     say,
     timeout_option,
+    visible,
     waiting,
 )
 from dhtmeta.cli.publish import Seq, cas_option, given, given_options, show_published
@@ -77,7 +78,7 @@ def _show_signed(item: "SignedItem", out: Path, as_json: bool) -> None:
     from dhtmeta.values.plain import to_builtins
 
     if not as_json:
-        click.echo(f"seq {item.seq} of {item.public_key.hex()} is signed in {out}")
+        click.echo(f"seq {item.seq} of {item.public_key.hex()} is signed in {visible(str(out))}")
         return
     print_json(
         {

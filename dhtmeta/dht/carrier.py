@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dhtmeta.const import READY_DEADLINE
+from dhtmeta.errors import NetworkUnreachable
 from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.keys import Identity
@@ -69,6 +70,9 @@ class Carrier(Protocol):
 
     async def ready(self, deadline: float = READY_DEADLINE) -> None:
         """Return once a node answered; NetworkUnreachable names those that did not."""
+
+    def unreachable(self, deadline: float) -> NetworkUnreachable:
+        """Return the error that says that nobody answered within `deadline` seconds."""
 
     async def get(
         self,

@@ -174,6 +174,10 @@ class LibtorrentCarrier:
             raise self.session.unreachable(deadline)
         joining.result()
 
+    def unreachable(self, deadline: float) -> NetworkUnreachable:
+        """See `Carrier.unreachable`."""
+        return self.session.unreachable(deadline)
+
     def _refuse_closed(self) -> None:
         if self._closed:
             raise NetworkUnreachable("this node is closed")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dhtmeta.const import CLOSEST, READY_DEADLINE, SIM_KNOWN
 from dhtmeta.dht.carrier import Choose, GetOutcome, PutOutcome
 from dhtmeta.dht.direct.carrier import DirectCarrier
-from dhtmeta.errors import CallerError
+from dhtmeta.errors import CallerError, NetworkUnreachable
 from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.testing.sim_socket import SimSocket
 from dhtmeta.testing.simnet import SimNet
@@ -39,6 +39,10 @@ class SimulatedNode:
 
     async def ready(self, deadline: float = READY_DEADLINE) -> None:
         """See `Carrier.ready`: always."""
+
+    def unreachable(self, deadline: float) -> NetworkUnreachable:
+        """See `Carrier.unreachable`."""
+        return NetworkUnreachable(f"no simulated node answered within {deadline:g} s")
 
     async def live_nodes(self) -> list[Contact]:
         """See `Carrier.live_nodes`: some that live now."""

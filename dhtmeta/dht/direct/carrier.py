@@ -5,7 +5,9 @@ stored, with deadlines, futures and a limit on how many at once.
 """
 
 import asyncio
+import contextlib
 import ipaddress
+import logging
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,11 +18,15 @@ from weakref import WeakValueDictionary
 
 from dhtmeta.const import (
     CLOSEST,
+    CONTACT_INTERVAL,
     DIRECT_COPIES,
     DIRECT_SEND_RATE,
+    GREETED,
+    HEARD_LATELY,
     LIVE_NODES_INTERVAL,
     LOCAL_ROUND_TRIP,
     MAX_OPERATIONS,
+    MAX_PER_HOST,
     OPERATIONS_AT_ONCE,
     PUBLIC_KEY_BYTES,
     READY_DEADLINE,
@@ -41,11 +47,14 @@ from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.values.item import SignedItem, check_salt, check_size, decode_value
 from dhtmeta.values.keys import Identity
 
+log = logging.getLogger(__name__)
+
 Operation = Search | Put
 _LOCAL: dict[str, Any] = {
     "round_trip": (LOCAL_ROUND_TRIP, LOCAL_ROUND_TRIP / 2),
     "limit_answers": False,
 }
+_MAINLINE: dict[str, Any] = {"sends_per_second": DIRECT_SEND_RATE, "per_host": MAX_PER_HOST}
 
 
 class DirectCarrier:
@@ -92,6 +101,8 @@ class DirectCarrier:
             WeakValueDictionary()
         )
         self._asked_node = float("-inf")
+        self._joining: asyncio.Task[None] | None = None
+        self._heard = asyncio.Event()
 
     @property
     def core(self) -> Core:
@@ -114,21 +125,56 @@ class DirectCarrier:
             node_id=self._node_id,
             also_us=self._also_us,
             may_ask=lambda endpoint: _may_ask(endpoint[0], v6, self._local),
-            **(_LOCAL if self._local else {"sends_per_second": DIRECT_SEND_RATE}),
+            **(_LOCAL if self._local else _MAINLINE),
         )
         for contact in self._saved:
             self._core.note_alive(contact)
 
     async def ready(self, deadline: float = READY_DEADLINE) -> None:
-        """See `Carrier.ready`: at once where nodes are remembered, else once libtorrent is."""
-        loop = self._loop
-        if len(self.core.contacts) and loop.time() < self._asked_node + LIVE_NODES_INTERVAL:
-            return
-        if not len(self.core.contacts):
-            await self.node.ready(deadline)
-        self._asked_node = loop.time()
+        """See `Carrier.ready`: remembered is not ready, somebody has to have answered lately.
+
+        One joining goes on for all who wait, and beyond their deadlines: an offline start heals.
+        """
+        if not self._heard_lately():
+            if self._joining is None or self._joining.done():
+                self._joining = self._loop.create_task(self._join())
+            await asyncio.wait([self._joining], timeout=deadline)
+            if not self._heard_lately():
+                raise self.node.unreachable(deadline) if self._core else self._closed()
+        if self._now() >= self._asked_node + LIVE_NODES_INTERVAL:
+            await self._ask_node()
+
+    def unreachable(self, deadline: float) -> NetworkUnreachable:
+        """See `Carrier.unreachable`."""
+        return self.node.unreachable(deadline)
+
+    def _heard_lately(self) -> bool:
+        return self._now() < self.core.heard_at + HEARD_LATELY and len(self.core.contacts) > 0
+
+    async def _ask_node(self) -> None:
+        """Take over whom libtorrent knows."""
+        self._asked_node = self._now()
         for contact in await self.node.live_nodes():
             self.core.note_alive(contact)
+
+    async def _join(self) -> None:
+        """Return once somebody answered: whom we remember, else whom libtorrent found."""
+        while not self._heard_lately():
+            if not len(self.core.contacts):
+                with contextlib.suppress(NetworkUnreachable):
+                    await self.node.ready(CONTACT_INTERVAL)
+                await self._ask_node()
+            self.core.greet([one.endpoint for one in self.core.contacts][-GREETED:])
+            self._heard.clear()
+            self._soon()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CONTACT_INTERVAL):
+                    await self._heard.wait()
+                continue
+            await self._ask_node()
+
+    def _closed(self) -> NetworkUnreachable:
+        return NetworkUnreachable("this node is closed")
 
     # the loop's side of the core
 
@@ -139,6 +185,8 @@ class DirectCarrier:
         now = self._now()
         for data, source in datagrams:
             core.receive_datagram(data, source, now)
+        if core.heard_at == now:
+            self._heard.set()
         self._drain()
 
     def _drain(self) -> None:
@@ -159,8 +207,11 @@ class DirectCarrier:
 
     def _tell(self, event: Found) -> None:
         listener = self._listeners.get(event.search)
-        if listener is not None:
-            listener(event.item)
+        try:
+            if listener is not None:
+                listener(event.item)
+        except Exception:  # a bug of ours in one must not stop all others
+            log.exception("an item that was found could not be handed over")
 
     def _settle(self, event: Ended) -> None:
         future = self._futures.pop(event.operation, None)
@@ -248,12 +299,11 @@ class DirectCarrier:
                 await self._finish(search, end)
             finally:
                 del self._listeners[search]
-            if search.outcome.answered or not search.converged:
+            if search.outcome.answered or self._now() >= end:
                 return search
-            self.core.contacts.forgive()
-            self._asked_node = float("-inf")
-            await self.ready(max(0.0, end - now()))
-        raise NetworkUnreachable("no DHT node answers any more")
+            self.core.heard_at = float("-inf")
+            await self.ready(min(READY_DEADLINE, max(0.0, end - now())))
+        raise self.node.unreachable(READY_DEADLINE)
 
     async def put(self, identity: Identity, v: bytes, salt: bytes, deadline: float) -> PutOutcome:
         """See `Carrier.put`."""
@@ -328,6 +378,8 @@ class DirectCarrier:
     async def close(self) -> None:
         """See `Carrier.close`."""
         self._core = None
+        if self._joining is not None:
+            self._joining.cancel()
         if self._timer is not None:
             self._timer.cancel()
         for future in self._futures.values():
@@ -384,6 +436,10 @@ class _Slot:
 def _judged(put: Put, deadline: float) -> PutOutcome:
     """Return the outcome of a put, or raise what it means."""
     outcome, other = put.outcome, put.other
+    if not put.finished and other is None:
+        raise DeadlineExceeded(
+            f"the put was not read back within {deadline:g} s; {outcome.accepted} nodes took it"
+        )
     if other is not None:
         what = "a newer item" if other.seq > put.item.seq else "another value under the same seq"
         raise Conflict(
@@ -403,10 +459,10 @@ def _judged(put: Put, deadline: float) -> PutOutcome:
                 shown,
                 outcome,
             )
-        if not put.finished:
-            raise DeadlineExceeded(f"no node accepted the item within {deadline:g} s")
         codes = ", ".join(sorted({str(one.code) for one in outcome.rejected})) or "no answer"
         raise NotStored(f"no node accepted the item ({codes})")
+    if not outcome.copies:
+        raise NotStored(f"{outcome.accepted} nodes said they took the item, but none shows it")
     return outcome
 
 

@@ -54,9 +54,10 @@ class Contacts:
             del self._by_id[number]
             del self._order[bisect_left(self._order, number)]
 
-    def forgive(self) -> None:
-        """Believe of nobody any more that he is dead: it was our own network."""
-        self._dead.clear()
+    def forgive(self, since: float) -> None:
+        """Believe of nobody any more that he fell silent after `since`: it may be our network."""
+        while self._dead and next(reversed(self._dead.values())) >= since:
+            self._dead.popitem()
 
     def is_dead(self, endpoint: Endpoint, now: float) -> bool:
         """Whether a node there stayed silent within the last DEAD_FOR seconds."""

@@ -13,7 +13,9 @@ from typing import TypeAlias
 from dhtmeta.const import (
     CLOSEST,
     DIRECT_COPIES,
+    DOUBT,
     NODE_ID_BYTES,
+    OUTAGE,
     QUERY_TRIES,
     ROUND_TRIP_DEVIATION,
     ROUND_TRIP_MEAN,
@@ -74,21 +76,28 @@ class Core:
         may_ask: Callable[[Endpoint], bool] = lambda endpoint: True,
         sends_per_second: int | None = None,
         limit_answers: bool = True,
+        per_host: int | None = None,
         round_trip: tuple[float, float] = (ROUND_TRIP_MEAN, ROUND_TRIP_DEVIATION),
     ) -> None:
         """Take whom we may send queries to, and how many of them a second (None: any number).
 
         `limit_answers` says whether others get few answers a second (`Answers`), `round_trip`
         what to believe before the first answer: mean and mean deviation in s.
-        `also_us` are ids of nodes that end with us: what they hold is no copy.
+        `per_host` is how many nodes of one address a lookup asks that have not answered (None:
+        any). `also_us` are ids of nodes that end with us: what they hold is no copy.
         """
         self.node_id = node_id or random.randbytes(NODE_ID_BYTES)
         self._us = {self.node_id, *also_us}
         self.contacts = Contacts()
         self.traffic = Traffic()
+        self.heard_at = float("-inf")  # when somebody answered last
+        self._unheard: float | None = None  # when the first query after that and a pause went out
+        self._asked_at = float("-inf")  # when the last one did
+        self._outage_at = float("-inf")  # when the last time that nobody answered ended
         self._transactions = Transactions(random, *round_trip)
         self._answers = Answers(self.node_id, self.contacts, limited=limit_answers)
         self._may_ask = may_ask
+        self._per_host = per_host
         self._allowance = Allowance(sends_per_second) if sends_per_second else None
         self._queries: deque[Transaction] = deque()  # to be sent
         self._waiting: OrderedDict[Search, None] = OrderedDict()  # to go on, once each
@@ -111,12 +120,23 @@ class Core:
         transaction = self._transactions.close(message.t, source, now)
         if transaction is None:
             self.traffic.unsolicited += 1
-        elif not transaction.asker.ended:
+            return None
+        self._hear(now)
+        if not transaction.asker.ended:
             if isinstance(message, messages.Response):
                 transaction.asker.answered(transaction.subject, message, now)
             else:
                 transaction.asker.refused(transaction.subject, message, now)
         return None
+
+    def _hear(self, now: float) -> None:
+        """Note that the network is there; who was silent while it may not have been is forgiven."""
+        if self._unheard is not None:
+            if now > self._unheard + DOUBT:
+                self.contacts.forgive(self.heard_at)
+            if now > self._unheard + OUTAGE:
+                self._outage_at = now
+        self.heard_at, self._unheard = now, None
 
     def datagrams_to_send(self, now: float) -> list[Datagram]:
         """Return what is to go out now, in this order; call it after all that came in."""
@@ -134,6 +154,9 @@ class Core:
                 break
             transaction = queries.popleft()
             data = self._transactions.send(transaction, now)
+            if self._unheard is None or now > self._asked_at + DOUBT:
+                self._unheard = now
+            self._asked_at = now
             ready.append((data, transaction.endpoint))
         self.traffic.datagrams_out += len(ready)
         self.traffic.bytes_out += sum(len(data) for data, _ in ready)
@@ -167,7 +190,9 @@ class Core:
         enough: int | None = None,
     ) -> Search:
         """Begin a lookup; it may end at once where no node is known."""
-        search = Search(self, public_key, salt, closest=closest, enough=enough)
+        search = Search(
+            self, public_key, salt, closest=closest, enough=enough, per_host=self._per_host
+        )
         search.go_on(now)
         return search
 
@@ -185,7 +210,7 @@ class Core:
 
     def greet(self, endpoints: Iterable[Endpoint]) -> None:
         """Ask nodes whose ids are not known yet who they are; those that answer are remembered."""
-        for endpoint in endpoints:
+        for endpoint in filter(self._may_ask, endpoints):
             self.find_node(_Greeting(self, endpoint), Contact(b"", endpoint), self.node_id)
 
     # what searches and puts ask of it
@@ -256,6 +281,11 @@ class Core:
     def note_silent(self, contact: Contact, now: float) -> None:
         """Remember a node that did not."""
         self.contacts.note_silent(contact, now)
+
+    def cut_off_since(self, then: float, now: float) -> bool:
+        """Whether our own network seems to have been down at some time after `then`."""
+        waits = self._unheard is not None and now > self._unheard + OUTAGE
+        return waits or self._outage_at >= then + DOUBT
 
     def soon(self, search: Search) -> None:
         """Have it go on when all that came in has been taken: one look for many answers."""

@@ -6,6 +6,7 @@ node that is slow no longer counts as asked, but is waited for while it is among
 """
 
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import IntEnum, auto
 from heapq import nsmallest
@@ -16,6 +17,7 @@ from dhtmeta.const import (
     MAX_CANDIDATES,
     MAX_CLOSEST,
     MAX_FAR_IN_FLIGHT,
+    MAX_HEARD,
     MAX_OTHERS,
     MAX_QUERIED,
     NEAR_IN_FLIGHT,
@@ -60,8 +62,13 @@ class Lookup:
     """A search for the `closest` live nodes to `target` (20 bytes), starting from `seeds`."""
 
     def __init__(
-        self, target: bytes, seeds: Iterable[Contact] = (), closest: int = CLOSEST
+        self,
+        target: bytes,
+        seeds: Iterable[Contact] = (),
+        closest: int = CLOSEST,
+        per_host: int | None = None,
     ) -> None:
+        """Take how many nodes of one address may be asked that have not answered (None: any)."""
         self.target = target
         self.closest = closest
         self.queried = 0
@@ -75,6 +82,8 @@ class Lookup:
         self._lost = 0  # how many are asked again
         self._heard: set[bytes] = set()  # compact node info that was taken in
         self._asked: set[Endpoint] = set()
+        self._per_host = per_host
+        self._hosts: Counter[str] = Counter()  # asked there, and no answer yet
         self._awaited: Candidate | None = None
         self.add(seeds)
 
@@ -90,7 +99,7 @@ class Lookup:
         for nodes, size in ((response.nodes, NODE_BYTES), (response.nodes6, NODE6_BYTES)):
             for at in range(0, len(nodes), size):
                 one = nodes[at : at + size]
-                if one not in heard:
+                if one not in heard and len(heard) < MAX_HEARD:
                     heard.add(one)
                     for contact in unpack_contacts(one, size):
                         self._name(contact)
@@ -139,13 +148,20 @@ class Lookup:
         while self._wants_more(self.closest + self._lost) and self._has_room():
             distance = self._new.pop(0)
             contact = self._named.pop(distance)
-            if contact.endpoint not in self._asked:
+            if self._may_ask(contact.endpoint):
                 self._asked.add(contact.endpoint)
+                self._hosts[contact.endpoint[0]] += 1
                 self.queried += 1
                 candidate = self._candidates[distance] = Candidate(contact, distance)
                 return candidate
             self._replace(distance)
         return None
+
+    def _may_ask(self, endpoint: Endpoint) -> bool:
+        """Whether it was not asked yet, nor too much at its address: liars may aim us at one."""
+        if endpoint in self._asked:
+            return False
+        return self._per_host is None or self._hosts[endpoint[0]] < self._per_host
 
     def _wants_more(self, window: int) -> bool:
         """Whether somebody who was not asked yet is among the `window` closest."""
@@ -191,6 +207,7 @@ class Lookup:
                 return None
             candidate = found
         self._lost -= candidate.state is State.LOST
+        self._hosts[candidate.contact.endpoint[0]] -= 1
         candidate.state = State.ANSWERED
         self.hear(response)
         return candidate

@@ -125,7 +125,7 @@ class Put:
     def shown(self, node: Candidate, item: SignedItem) -> None:
         """Take what a node holds now."""
         node.seq, node.v = item.seq, item.v
-        if item == self.item:
+        if (item.seq, item.v) == (self.item.seq, self.item.v):
             self._rejected.pop(node, None)
             self._accepted[node] = None
         elif (item.seq > self.item.seq or item.seq == self.item.seq) and better(self.other, item):
@@ -162,8 +162,7 @@ class ReadBack:
         mine, seq, v, sig = self._put.item, response.seq, response.v, response.sig
         if seq is not None and v is not None and sig is not None:
             if (seq, v, sig) == (mine.seq, mine.v, mine.sig):
-                self.copies += 1
-                self._put.shown(subject, mine)
+                self._shown(subject, mine)
             elif seq >= mine.seq:
                 self._judge(subject, seq, v, sig)
         self._settled()
@@ -175,6 +174,11 @@ class ReadBack:
             item = SignedItem.verified(mine.target, mine.public_key, mine.salt, seq, v, sig)
         except InvalidItem:
             return
+        self._shown(node, item)
+
+    def _shown(self, node: Candidate, item: SignedItem) -> None:
+        """Count it if it is our value, whoever signed it when."""
+        self.copies += item.v == self._put.item.v and item.seq == self._put.item.seq
         self._put.shown(node, item)
 
     def refused(self, subject: object, error: Error, now: float) -> None:

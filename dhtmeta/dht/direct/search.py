@@ -3,12 +3,12 @@
 from typing import Protocol
 
 from dhtmeta._fast import ed25519
-from dhtmeta.const import CLOSEST, QUERY_TRIES, WIDENING_ASKED
+from dhtmeta.const import CLOSEST, QUERY_TRIES, UNREACHABLE_AFTER, WIDENING_ASKED
 from dhtmeta.dht.carrier import GetOutcome
 from dhtmeta.dht.direct.lookup import Candidate, Lookup, State
 from dhtmeta.dht.direct.transactions import Asker
 from dhtmeta.errors import InvalidItem
-from dhtmeta.krpc.compact import Contact
+from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.krpc.messages import Error, Response
 from dhtmeta.values.item import SignedItem, better
 
@@ -39,6 +39,9 @@ class Network(Protocol):
     def note_silent(self, contact: Contact, now: float) -> None:
         """Remember a node that did not."""
 
+    def cut_off_since(self, then: float, now: float) -> bool:
+        """Whether our own network seems to have been down at some time after `then`."""
+
     def soon(self, search: "Search") -> None:
         """Have it go on once all that came in has been taken."""
 
@@ -53,7 +56,7 @@ class Search:
     """One item's lookup: `best` is the newest that verified, `outcome` what to tell of it.
 
     It ends when the `closest` nodes have answered, or with the first item whose seq is not below
-    `enough`.
+    `enough`. It has not converged where our own network seems to have been down meanwhile.
     """
 
     def __init__(
@@ -64,18 +67,20 @@ class Search:
         *,
         closest: int = CLOSEST,
         enough: int | None = None,
+        per_host: int | None = None,
     ) -> None:
         self.public_key = public_key
         self.salt = salt
         self.target = ed25519.target(public_key, salt)
-        self.lookup = Lookup(self.target, closest=closest)
+        self.lookup = Lookup(self.target, closest=closest, per_host=per_host)
         self.best: SignedItem | None = None
         self.ended = False
         self.converged = False
         self._enough = enough
         self._network = network
         self._shown: dict[Shown, SignedItem | None] = {}  # None: it did not verify
-        self._seeds = 0  # remembered nodes that it was begun with
+        self._seeds: set[Endpoint] = set()  # remembered nodes that it was given
+        self._began = float("inf")
         self._asked_again: set[Candidate] = set()
         self._widening = Widening(self, wanted=closest > CLOSEST)
         self._heard = 0
@@ -84,21 +89,24 @@ class Search:
 
     def go_on(self, now: float) -> None:
         """Ask whom the lookup wants to ask, or end it."""
+        self._began = min(self._began, now)
         self._ask(now)
         while self.lookup.is_over():
             if not self._found_seeds():
-                return self._finish()
+                return self._finish(now)
             self._ask(now)
         if not self._widening.started and self.lookup.is_over(CLOSEST):
             self._widening.start(self._network)
         return None
 
-    def _finish(self) -> None:
+    def _finish(self, now: float) -> None:
         """End it, unless some are still asked again, or those beside the target are."""
         if not self._widening.started:
             self._widening.start(self._network)
         if not self._asked_again and not self._widening.waiting:
-            self.end(converged=True)
+            nobody = not self._heard and self.lookup.queried >= UNREACHABLE_AFTER
+            cut_off = nobody or self._network.cut_off_since(self._began, now)
+            self.end(converged=not cut_off)
 
     def _ask(self, now: float) -> None:
         while not self.ended and (candidate := self.lookup.next()) is not None:
@@ -114,9 +122,12 @@ class Search:
         """
         if self.ended or (self._seeds and self.lookup.has_enough()):
             return False
-        wanted = max(2 * self._seeds, CLOSEST, self.lookup.closest)
-        more = self._network.seeds(self.target, wanted)[self._seeds :]
-        self._seeds += len(more)
+        if not self._heard and self.lookup.queried >= UNREACHABLE_AFTER:
+            return False
+        wanted = max(2 * len(self._seeds), CLOSEST, self.lookup.closest)
+        near = self._network.seeds(self.target, wanted)
+        more = [one for one in near if one.endpoint not in self._seeds]
+        self._seeds.update(one.endpoint for one in more)
         self.lookup.add(more)
         return bool(more)
 

@@ -146,6 +146,8 @@ class Transactions:
         if transaction is None or transaction.endpoint != source:
             return None
         del self._open[t]
+        if now > sent_at + TRANSACTION_KEPT:
+            return None  # the timer had no reason to clear it away
         self._learn(source, now - sent_at)
         if transaction.settled:
             return None

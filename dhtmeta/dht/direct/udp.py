@@ -45,9 +45,14 @@ class UdpSocket:
         """See `Socket.open`; PortError if the address cannot be had."""
         self._on_datagrams = on_datagrams
         family = socket.AF_INET6 if ":" in self._listen[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise PortError(f"cannot open a UDP socket: {error.strerror}") from error
         try:
             sock.setblocking(False)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 sock.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER_BYTES)
             sock.bind(self._listen)

@@ -282,7 +282,7 @@ def test_a_deadline_before_any_node_accepted_is_said() -> None:
             return MINE
 
         async with opened(small_net()) as (carrier, _):
-            with pytest.raises(DeadlineExceeded, match="no node accepted"):
+            with pytest.raises(DeadlineExceeded, match="not read back within 20 s"):
                 await carrier.put_item(KEY, b"", choose, WAIT)
             assert now() == pytest.approx(WAIT)
 
@@ -295,6 +295,7 @@ def test_one_that_waits_for_its_turn_has_its_deadline_too(monkeypatch: pytest.Mo
     async def main() -> None:
         net = small_net(round_trip=constant_round_trip(0.3))
         async with opened(net) as (carrier, _):
+            await carrier.ready()
             first = asyncio.create_task(carrier.get(KEY, b"", ignore, WAIT))
             await asyncio.sleep(0.01)
             with pytest.raises(DeadlineExceeded, match="took all the time"):
@@ -512,3 +513,20 @@ async def test_closing_with_work_in_flight_on_real_sockets(
     await carrier.close()
     outcomes = await asyncio.gather(*work, return_exceptions=True)
     assert {type(one) for one in outcomes} == {NetworkUnreachable}
+
+
+def test_what_nodes_say_they_took_but_do_not_hold_is_not_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SimNet, "store", lambda *given: None)
+    monkeypatch.setattr("dhtmeta.testing.sim_node.Nodes.store", lambda *given: None)
+
+    async def choose(newest: SignedItem | None) -> SignedItem:
+        return MINE
+
+    async def main() -> None:
+        async with opened(small_net()) as (carrier, _):
+            with pytest.raises(NotStored, match="none shows it"):
+                await carrier.put_item(KEY, b"", choose, WAIT)
+
+    sim_run(main())

@@ -61,6 +61,9 @@ class Paper:
     def drop(self, contact: Contact) -> None:
         self.remembered.remove(contact)
 
+    def cut_off_since(self, then: float, now: float) -> bool:
+        return False
+
     def soon(self, search: Search) -> None:
         search.go_on(0.0)
 

@@ -280,7 +280,7 @@ def test_a_node_that_varies_is_waited_for_longer_than_a_steady_one() -> None:
 def test_a_wait_has_a_least_and_a_most() -> None:
     queries = Transactions(Random(1))
     teach(queries, NODE, 0.0, times=300)
-    teach(queries, OTHER, 30.0, times=300)
+    teach(queries, OTHER, 2.0, times=300)
     assert queries.timeout(NODE, TIMEOUT_DEVIATIONS) == MIN_TIMEOUT
     assert queries.timeout(OTHER, 0.0) == MAX_TIMEOUT
 
@@ -323,3 +323,12 @@ def test_of_too_many_nodes_the_one_known_longest_is_forgotten(
         teach(queries, node, 0.9, times=3)
     unknown = queries.timeout(UNKNOWN, 0.0)
     assert [queries.timeout(node, 0.0) == unknown for node in nodes] == [True, False, False, False]
+
+
+def test_an_answer_that_comes_much_later_teaches_nothing() -> None:
+    """When nothing is waited for, no timer clears old ids away."""
+    queries = Transactions(Random(1))
+    t = send(queries, made())
+    before = timeouts(queries)
+    assert queries.close(t, NODE, 3600.0) is None
+    assert timeouts(queries) == before

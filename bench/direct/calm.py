@@ -52,14 +52,20 @@ class RealClient:
         before = traffic.datagrams_in + traffic.datagrams_out
         search = self.core.look_up(public_key, b"", _now())
         while not search.ended:
-            self._udp.send(self.core.datagrams_to_send(_now()))
-            self._came.clear()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self.core.next_timer()):
-                    await self._came.wait()
-            self.core.handle_timer(_now())
+            await self._step()
         assert search.converged
         return traffic.datagrams_in + traffic.datagrams_out - before
+
+    async def _step(self) -> None:
+        """Send what is to be sent; wait for an answer or the timer, if anything is waited for."""
+        self._came.clear()
+        self._udp.send(self.core.datagrams_to_send(_now()))
+        due = self.core.next_timer()
+        if due is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await self._came.wait()
+            self.core.handle_timer(_now())
 
     def close(self) -> None:
         """Close the socket."""

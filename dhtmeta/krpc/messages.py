@@ -21,20 +21,20 @@ class Query(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Ping(Query, frozen=True, gc=False, kw_only=True):
-    """Are you there?"""  # noqa: D400
+    """Ask whether a node is there."""
 
     q = b"ping"
 
 
 class FindNode(Query, frozen=True, gc=False, kw_only=True):
-    """Which nodes do you know near `target` (20 bytes)?"""  # noqa: D400
+    """Ask for the nodes that are known near `target` (20 bytes)."""
 
     q = b"find_node"
     target: bytes
 
 
 class GetPeers(Query, frozen=True, gc=False, kw_only=True):
-    """Who announced a port under `info_hash` (20 bytes)?"""  # noqa: D400
+    """Ask who announced a port under `info_hash` (20 bytes)."""
 
     q = b"get_peers"
     info_hash: bytes

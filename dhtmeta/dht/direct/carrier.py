@@ -89,6 +89,7 @@ class DirectCarrier:
         self._also_us = also_us
         self._local = local
         self._copies = copies
+        # a seed is for tests, whose ids nobody guesses
         self._random = secrets.SystemRandom() if seed is None else random.Random(seed)  # noqa: S311
         self._core: Core | None = None
         self._futures: dict[Operation, asyncio.Future[None]] = {}
@@ -140,7 +141,7 @@ class DirectCarrier:
                 self._joining = self._loop.create_task(self._join())
             await asyncio.wait([self._joining], timeout=deadline)
             if not self._heard_lately():
-                raise self.node.unreachable(deadline) if self._core else self._closed()
+                raise self.node.unreachable(deadline)
         if self._now() >= self._asked_node + LIVE_NODES_INTERVAL:
             await self._ask_node()
 
@@ -172,9 +173,6 @@ class DirectCarrier:
                     await self._heard.wait()
                 continue
             await self._ask_node()
-
-    def _closed(self) -> NetworkUnreachable:
-        return NetworkUnreachable("this node is closed")
 
     # the loop's side of the core
 

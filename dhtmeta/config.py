@@ -18,10 +18,17 @@ from dhtmeta.const import (
     CACHE_ENTRIES,
     CACHE_STALE_FOR,
     CACHE_TTL,
+    CLEANUP_INTERVAL,
     DAEMON_PORT,
     DEFAULT_CARRIER,
+    GETS_PER_MINUTE,
+    HTTP_LISTEN,
     MAINLINE_ROUTERS,
+    MAX_KEPT_FOR_OTHERS,
+    MAX_LOSS,
+    PUTS_PER_MINUTE,
     REPUBLISH_INTERVAL,
+    REPUBLISH_PACKETS,
 )
 from dhtmeta.errors import ConfigError
 
@@ -51,7 +58,15 @@ class MetadataCache(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     ttl_seconds: Seconds = CACHE_TTL
     stale_seconds: Annotated[float, Meta(ge=0, le=31_536_000)] = CACHE_STALE_FOR
+    cleanup_interval: Seconds = CLEANUP_INTERVAL
     max_entries: Annotated[int, Meta(ge=1, le=100_000_000)] = CACHE_ENTRIES
+
+
+class Republish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[republish]: the chance to lose a kept record that is accepted, and what it may cost."""
+
+    max_loss: Annotated[float, Meta(gt=0, lt=1)] = MAX_LOSS
+    packets_per_second: Annotated[float, Meta(gt=0, le=1_000_000)] = REPUBLISH_PACKETS
 
 
 class PeerDiscovery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -61,9 +76,10 @@ class PeerDiscovery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class IdentitySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """[identity]: the directory of the key files."""
+    """[identity]: the directory of the key files, and the record the daemon publishes (JSON)."""
 
     keys: str = ""
+    record: str = ""
 
 
 class StoreSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -72,10 +88,26 @@ class StoreSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     url: str = ""
 
 
+class Http(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[http]: where the daemon answers ("" nowhere), for which Host names, and how much.
+
+    `keep` lets whoever may PUT have records kept alive, `max_kept` of them in all; the quotas are
+    per address (IPv4) or /64 (IPv6).
+    """
+
+    listen: str = HTTP_LISTEN
+    hosts: list[str] = field(default_factory=list)
+    keep: bool = False
+    max_kept: Annotated[int, Meta(ge=0, le=100_000_000)] = MAX_KEPT_FOR_OTHERS
+    puts_per_minute: Annotated[int, Meta(ge=1, le=1_000_000)] = PUTS_PER_MINUTE
+    gets_per_minute: Annotated[int, Meta(ge=1, le=10_000_000)] = GETS_PER_MINUTE
+
+
 class Log(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """[log]: what goes to stderr."""
+    """[log]: what goes to stderr, and the form of the daemon's lines there."""
 
     level: Literal["debug", "info", "warning", "error"] = "warning"
+    format: Literal["text", "json"] = "text"
 
 
 class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +118,8 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     peer_discovery: PeerDiscovery = field(default_factory=PeerDiscovery)
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     store: StoreSettings = field(default_factory=StoreSettings)
+    republish: Republish = field(default_factory=Republish)
+    http: Http = field(default_factory=Http)
     log: Log = field(default_factory=Log)
 
     @property

@@ -129,6 +129,16 @@ WRITE_BEHIND_BUSY: Final = 0.2  # s the same for cache rows: two tries fit STORE
 UNFINISHED_ROWS: Final = 32  # unfinished publishes in hand at once: half of LOOKUP_WINDOW
 FINISH_WITHIN: Final = 86_400.0  # s an offline start may last and still finish them afterwards
 
+# republish
+MAX_LOSS: Final = 0.001  # chance to lose a kept record before it is looked at again (DESIGN)
+REPUBLISH_PACKETS: Final = 200.0  # datagrams a second sent to keep records: 600,000 looks a day
+
+# HTTP
+HTTP_LISTEN: Final = "127.0.0.1:30610"  # loopback: who may reach it may spend our lookups
+MAX_KEPT_FOR_OTHERS: Final = 10_000  # records that HTTP may have kept alive, about 1.2 KB each
+PUTS_PER_MINUTE: Final = 30  # of one address; a put costs about 150 datagrams
+GETS_PER_MINUTE: Final = 600  # of one address; one that misses the cache costs about 40 datagrams
+
 # swarm
 SWARM_CONTACTS: Final = 40  # nodes each node is told of: fills its table within 2 s (FACTS)
 SWARM_READY_DEADLINE: Final = 30.0  # s

@@ -101,7 +101,8 @@ class Node:
 
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opened:
-            self._store = await Store.open(self._store_url, self.clock)
+            cleaned = self.settings.metadata_cache.cleanup_interval
+            self._store = await Store.open(self._store_url, self.clock, cleanup_interval=cleaned)
             opened.push_async_callback(self._store.close)
             if not self._offline:
                 opened.push_async_callback(self._stop_carrier)

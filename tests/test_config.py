@@ -301,10 +301,12 @@ def uncommented(name: str) -> dict[str, dict[str, Any]]:
 def test_a_shipped_file_has_every_key_and_says_what_it_means(name: str) -> None:
     keys = {section: list(settings) for section, settings in uncommented(name).items()}
     assert keys == {section: list(settings) for section, settings in sections().items()}
-    lines = (CONFIGS / name).read_text(encoding="utf-8").splitlines()
-    for key in [key for section in keys.values() for key in section]:
-        (line,) = [one for one in lines if one.removeprefix("# ").startswith(f"{key} = ")]
-        assert len(line.partition("  # ")[2]) > 10, line
+    text = (CONFIGS / name).read_text(encoding="utf-8")
+    for section in keys:
+        lines = text.partition(f"[{section}]\n")[2].partition("\n[")[0].splitlines()
+        for key in keys[section]:
+            (line,) = [one for one in lines if one.removeprefix("# ").startswith(f"{key} = ")]
+            assert len(line.partition("  # ")[2]) > 10, line
 
 
 def test_the_daemons_file_holds_the_defaults() -> None:

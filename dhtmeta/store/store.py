@@ -62,10 +62,13 @@ class StoredItem(NamedTuple):
 class Store:
     """The open store. `items`, `floors` and `peers` are what it held at start, for the engine."""
 
-    def __init__(self, engine: AsyncEngine, url: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, engine: AsyncEngine, url: str, clock: Callable[[], float], cleanup_interval: float
+    ) -> None:
         self.engine = engine
         self.url = url
         self._clock = clock
+        self._cleanup_interval = cleanup_interval
         self.items: dict[bytes, StoredItem] = {}  # by target
         self.floors: dict[bytes, int] = {}  # by target
         self.peers: LRUCache[bytes, bytes] = LRUCache(KNOWN_PEERS)  # peer id -> public key
@@ -77,12 +80,15 @@ class Store:
         self._closed = False
 
     @classmethod
-    async def open(cls, url: str, clock: Callable[[], float]) -> Self:
+    async def open(
+        cls, url: str, clock: Callable[[], float], *, cleanup_interval: float = CLEANUP_INTERVAL
+    ) -> Self:
         """Open or make the store at `url` (SQLAlchemy URL or path); `clock` gives Unix s.
 
+        What expired is deleted every `cleanup_interval` seconds.
         Raises StoreError where it cannot be written, is damaged, or is newer than this code.
         """
-        store = cls(_engine(url), url, clock)
+        store = cls(_engine(url), url, clock, cleanup_interval)
         try:
             await store._prepare()
             await store.clean_up()
@@ -231,7 +237,7 @@ class Store:
             self._wake.clear()
             try:
                 await self.flush()
-                if self._clock() >= cleaned + CLEANUP_INTERVAL:
+                if self._clock() >= cleaned + self._cleanup_interval:
                     cleaned = self._clock()
                     await self.clean_up(WRITE_BEHIND_BUSY)
             except StoreError:

@@ -132,6 +132,16 @@ FINISH_WITHIN: Final = 86_400.0  # s an offline start may last and still finish 
 # republish
 MAX_LOSS: Final = 0.001  # chance to lose a kept record before it is looked at again (DESIGN)
 REPUBLISH_PACKETS: Final = 200.0  # datagrams a second sent to keep records: 600,000 looks a day
+FIRST_LOOK: Final = 900.0  # s until a record is looked at again at the soonest
+LAST_LOOK: Final = 4 * 86_400.0  # s, and at the latest: what is known of the law ends at two days
+LOOK_DATAGRAMS: Final = 22.0  # of a look at a record whose neighbourhood is known, both ways
+TOP_UP_DATAGRAMS: Final = 2.0  # of one copy more, both ways
+SLOWEST_DEATHS: Final = 0.25  # times the speed of the survival law, with the next the range
+FASTEST_DEATHS: Final = 32.0  # in which the true speed is looked for
+SPEED_STEPS: Final = 40  # speeds in it that are told apart: 13 % from one to the next
+SPEED_SPREAD: Final = 0.7  # sigma of the logarithm: before any look, twice as fast is not unlikely
+SPEED_MEMORY: Final = 20_000.0  # copies whose fate is remembered: two days of 2,000 records
+SPEED_CAUTION: Final = 0.9  # plans are for a speed that is not exceeded with this chance
 
 # HTTP
 HTTP_LISTEN: Final = "127.0.0.1:30610"  # loopback: who may reach it may spend our lookups

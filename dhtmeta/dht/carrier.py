@@ -10,6 +10,9 @@ from dhtmeta.krpc.compact import Contact, Endpoint
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.keys import Identity
 
+TopUp = Callable[["Standing"], int]
+"""Given where a kept item stands, return on how many of those that lack it to store it."""
+
 Choose = Callable[[SignedItem | None], Awaitable[SignedItem]]
 """Given the newest item that the network holds, return the one to store."""
 
@@ -57,6 +60,35 @@ class PutOutcome:
     rejected: tuple[Rejection, ...] = ()
     silent: int = 0
     copies: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a kept item stands: ids of the closest nodes that hold it, and of those that could.
+
+    Closest first, 20 bytes each. `newer` is a verified item above it, None if none was shown;
+    `conflicts` counts other values under its seq.
+    """
+
+    holding: tuple[bytes, ...]
+    lacking: tuple[bytes, ...]
+    newer: SignedItem | None
+    conflicts: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepOutcome:
+    """What a look at a kept item found, and which nodes (ids) took it afterwards.
+
+    `rejected` lists the KRPC codes of those that refused, `silent` counts those that never
+    answered, `sent` the datagrams that all of it took.
+    """
+
+    standing: Standing
+    stored: tuple[bytes, ...]
+    rejected: tuple[int, ...]
+    silent: int
+    sent: int
 
 
 class Carrier(Protocol):
@@ -109,6 +141,13 @@ class Carrier(Protocol):
         Nothing is stored where `choose` raises. `cas` lets nodes refuse that hold another seq
         (BEP 44). Raises Conflict, with the outcome, where a node holds a newer item or another
         value under the same seq, even if most accepted; else as `put` does.
+        """
+
+    async def keep(self, item: SignedItem, top_up: TopUp, deadline: float) -> KeepOutcome:
+        """Look which of the k closest nodes hold `item`, and store it where `top_up` says.
+
+        Nothing is stored where a newer item is shown. Raises CallerError where the carrier signs
+        itself, DeadlineExceeded where not all of the closest have answered, NetworkUnreachable.
         """
 
     async def announce(self, info_hash: bytes, port: int) -> None:

@@ -25,7 +25,7 @@ from dhtmeta.const import (
     PUBLIC_KEY_BYTES,
     READY_DEADLINE,
 )
-from dhtmeta.dht.carrier import Choose, GetOutcome, PutOutcome
+from dhtmeta.dht.carrier import Choose, GetOutcome, KeepOutcome, PutOutcome, TopUp
 from dhtmeta.dht.session import Session
 from dhtmeta.errors import (
     CallerError,
@@ -325,6 +325,10 @@ class LibtorrentCarrier:
             "libtorrent signs what it puts and chooses the seq: signed items, --seq and --cas "
             "need --carrier direct"
         )
+
+    async def keep(self, item: SignedItem, top_up: TopUp, deadline: float) -> KeepOutcome:
+        """See `Carrier.keep`: libtorrent's binding has no way to do it."""
+        raise CallerError("libtorrent signs what it puts: keep-alive needs --carrier direct")
 
     async def _settled(
         self, task: "asyncio.Task[PutOutcome]", put: _Put, end: float, deadline: float

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from dhtmeta.const import CLOSEST, READY_DEADLINE, SIM_KNOWN
-from dhtmeta.dht.carrier import Choose, GetOutcome, PutOutcome
+from dhtmeta.dht.carrier import Choose, GetOutcome, KeepOutcome, PutOutcome, TopUp
 from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.errors import CallerError, NetworkUnreachable
 from dhtmeta.krpc.compact import Contact, Endpoint
@@ -90,6 +90,10 @@ class SimulatedNode:
     ) -> PutOutcome:
         """Refuse: puts are the direct carrier's."""
         raise CallerError("a simulated node stores nothing")
+
+    async def keep(self, item: SignedItem, top_up: TopUp, deadline: float) -> KeepOutcome:
+        """Refuse: keeping is the direct carrier's."""
+        raise CallerError("a simulated node keeps nothing")
 
     async def announce(self, info_hash: bytes, port: int) -> None:
         """Refuse: simulated nodes keep no peers."""

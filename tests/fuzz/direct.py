@@ -10,9 +10,9 @@ from random import Random
 
 from dhtmeta.const import ANSWER_RATIO, CONTACTS, MAX_QUERIED, MAX_TRANSACTION_BYTES
 from dhtmeta.dht.carrier import GetOutcome, PutOutcome
-from dhtmeta.dht.direct.core import Core, Ended, Found
-from dhtmeta.dht.direct.put import Put
+from dhtmeta.dht.direct.core import Core, Ended, Found, Operation
 from dhtmeta.dht.direct.search import Search
+from dhtmeta.dht.direct.top_up import TopUp
 from dhtmeta.errors import MalformedMessage
 from dhtmeta.krpc import messages
 from dhtmeta.krpc.codec import decode, encode
@@ -44,8 +44,8 @@ class Stage:
         self.asked: list[Asked] = []  # queries that wait for an answer, newest last
         self.said: list[tuple[bytes, Endpoint]] = []  # what came in, to be replayed
         self.true: set[Contact] = set()  # who said, from there, that it has this id
-        self.begun: list[Search | Put] = []
-        self.ended: list[Search | Put] = []
+        self.begun: list[Operation] = []
+        self.ended: list[Operation] = []
         self.core.greet(stage.ENDPOINTS[:8])
         self.settle()
 
@@ -159,9 +159,15 @@ class Stage:
             script = self.script
             salt, enough = script.pick(stage.SALTS), script.pick([None, 0, 2])
             closest = script.pick([8, 1, 20])
+            known = script.pick([None, *(one for one in stage.ITEMS if one.salt == salt)])
             self.begun.append(
                 self.core.look_up(
-                    stage.OURS.public_key, salt, self.now, closest=closest, enough=enough
+                    stage.OURS.public_key,
+                    salt,
+                    self.now,
+                    closest=closest,
+                    enough=enough,
+                    known=known,
                 )
             )
 
@@ -173,7 +179,10 @@ class Stage:
             items = [one for one in stage.ITEMS if one.target == search.target]
             item, cas = self.script.pick(items), self.script.pick([None, 0, 2])
             copies = self.script.pick([20, 1, 8])
-            self.begun.append(self.core.store(search, item, copies=copies, cas=cas))
+            if self.script.byte() % 2:
+                self.begun.append(self.core.top_up(search, item, copies))
+            else:
+                self.begun.append(self.core.store(search, item, copies=copies, cas=cas))
 
     def greet(self) -> None:
         """Ask nodes who they are."""
@@ -205,7 +214,7 @@ class Stage:
             elif isinstance(event, Ended):
                 self.begun.remove(event.operation)  # ValueError for what had ended before
                 self.ended = [*self.ended[-7:], event.operation]
-                self.check_outcome(event.operation.outcome)
+                self.check(event.operation)
         assert len(self.core.contacts) <= CONTACTS
 
     def note_sent(self, data: bytes, to: Endpoint) -> bool:
@@ -216,6 +225,15 @@ class Stage:
         assert 1 <= to[1] <= 65535
         self.asked = [*self.asked[-63:], (message, to)]
         return True
+
+    def check(self, operation: Operation) -> None:
+        """Check that what an operation tells can be true."""
+        if isinstance(operation, TopUp):
+            assert operation.sent >= len(operation.stored) + len(operation.rejected)
+        else:
+            self.check_outcome(operation.outcome)
+        if isinstance(operation, Search):
+            assert operation.sent >= operation.lookup.queried
 
     def check_outcome(self, outcome: GetOutcome | PutOutcome) -> None:
         """Check that what is told can be true."""

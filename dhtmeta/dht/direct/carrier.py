@@ -31,8 +31,16 @@ from dhtmeta.const import (
     PUBLIC_KEY_BYTES,
     READY_DEADLINE,
 )
-from dhtmeta.dht.carrier import Carrier, Choose, GetOutcome, PutOutcome
-from dhtmeta.dht.direct.core import Core, Ended, Found
+from dhtmeta.dht.carrier import (
+    Carrier,
+    Choose,
+    GetOutcome,
+    KeepOutcome,
+    PutOutcome,
+    Standing,
+    TopUp,
+)
+from dhtmeta.dht.direct.core import Core, Ended, Found, Operation
 from dhtmeta.dht.direct.put import SEQ_REFUSED, Put
 from dhtmeta.dht.direct.search import Search
 from dhtmeta.dht.direct.udp import Datagrams, Socket
@@ -49,7 +57,6 @@ from dhtmeta.values.keys import Identity
 
 log = logging.getLogger(__name__)
 
-Operation = Search | Put
 _LOCAL: dict[str, Any] = {
     "round_trip": (LOCAL_ROUND_TRIP, LOCAL_ROUND_TRIP / 2),
     "limit_answers": False,
@@ -284,6 +291,7 @@ class DirectCarrier:
         on_item: Callable[[SignedItem], None],
         closest: int = CLOSEST,
         enough: int | None = None,
+        known: SignedItem | None = None,
     ) -> Search:
         """Run one search to its end; NetworkUnreachable if nobody answered at all.
 
@@ -291,7 +299,9 @@ class DirectCarrier:
         """
         now = self._now
         for _ in range(2):
-            search = self.core.look_up(public_key, salt, now(), closest=closest, enough=enough)
+            search = self.core.look_up(
+                public_key, salt, now(), closest=closest, enough=enough, known=known
+            )
             self._listeners[search] = on_item
             try:
                 await self._finish(search, end)
@@ -340,6 +350,28 @@ class DirectCarrier:
             put = self.core.store(search, item, copies=self._copies, cas=cas)
             await self._finish(put, end)
         return _judged(put, deadline)
+
+    async def keep(self, item: SignedItem, top_up: TopUp, deadline: float) -> KeepOutcome:
+        """See `Carrier.keep`: one lookup of the closest, then puts to those that lack it."""
+        end = self._now() + deadline
+        await self.ready(min(deadline, READY_DEADLINE))
+        key, salt = item.public_key, item.salt
+        writer = self._writers.setdefault((key, salt), asyncio.Lock())
+        async with _before(writer, end), _Slot(self, end):
+            search = await self._search(key, salt, end, _ignore, known=item)
+            if not search.converged:
+                raise DeadlineExceeded(f"the look did not converge within {deadline:g} s")
+            standing = _standing(search, item)
+            copies = 0 if standing.newer else top_up(standing)
+            puts = self.core.top_up(search, item, copies)
+            await self._finish(puts, end)
+        return KeepOutcome(
+            standing,
+            tuple(one.contact.node_id for one in puts.stored),
+            tuple(puts.rejected),
+            puts.silent,
+            search.sent + puts.sent,
+        )
 
     # the node
 
@@ -429,6 +461,16 @@ class _Slot:
     async def __aexit__(self, *error: object) -> None:
         self._carrier._wanted -= 1
         self._carrier._slots.release()
+
+
+def _standing(search: Search, item: SignedItem) -> Standing:
+    newer = search.best if search.best is not None and search.best.seq > item.seq else None
+    return Standing(
+        tuple(one.contact.node_id for one in search.holding(item)),
+        tuple(one.contact.node_id for one in search.lacking(item)),
+        newer,
+        search.outcome.conflicts,
+    )
 
 
 def _judged(put: Put, deadline: float) -> PutOutcome:

@@ -25,6 +25,7 @@ from dhtmeta.dht.direct.contacts import Contacts
 from dhtmeta.dht.direct.lookup import Candidate
 from dhtmeta.dht.direct.put import Put, ReadBack
 from dhtmeta.dht.direct.search import Search
+from dhtmeta.dht.direct.top_up import TopUp
 from dhtmeta.dht.direct.transactions import Asker, Transaction, Transactions
 from dhtmeta.errors import MalformedMessage
 from dhtmeta.krpc import codec, messages
@@ -44,11 +45,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A search or a put is over; its `outcome` says how."""
+    """An operation is over; itself says how."""
 
-    operation: Search | Put
+    operation: "Operation"
 
 
+Operation: TypeAlias = Search | Put | TopUp
 Event: TypeAlias = Found | Ended
 
 
@@ -188,10 +190,17 @@ class Core:
         *,
         closest: int = CLOSEST,
         enough: int | None = None,
+        known: SignedItem | None = None,
     ) -> Search:
         """Begin a lookup; it may end at once where no node is known."""
         search = Search(
-            self, public_key, salt, closest=closest, enough=enough, per_host=self._per_host
+            self,
+            public_key,
+            salt,
+            closest=closest,
+            enough=enough,
+            known=known,
+            per_host=self._per_host,
         )
         search.go_on(now)
         return search
@@ -204,8 +213,15 @@ class Core:
         put.start()
         return put
 
-    def cancel(self, operation: Search | Put) -> None:
-        """End it now; its outcome tells how far it came."""
+    def top_up(self, search: Search, item: SignedItem, copies: int) -> TopUp:
+        """Store an item on `copies` of the closest nodes that a search showed to lack it."""
+        lacking = search.lacking(item)
+        top_up = TopUp(self, item, lacking[:copies], lacking[copies:])
+        top_up.start()
+        return top_up
+
+    def cancel(self, operation: Operation) -> None:
+        """End it now; it tells how far it came."""
         operation.end()
 
     def greet(self, endpoints: Iterable[Endpoint]) -> None:
@@ -235,7 +251,7 @@ class Core:
         """Send a get query for what was just put."""
         self.get(asker, candidate, target, seq)
 
-    def put(self, asker: Put, candidate: Candidate, item: SignedItem, cas: int | None) -> None:
+    def put(self, asker: Asker, candidate: Candidate, item: SignedItem, cas: int | None) -> None:
         """Send a put query."""
         assert candidate.token is not None
         query = messages.Put(
@@ -295,7 +311,7 @@ class Core:
         """Tell of an item."""
         self._events.append(Found(search, item))
 
-    def end(self, operation: Search | Put) -> None:
+    def end(self, operation: Operation) -> None:
         """Tell that it is over."""
         self._events.append(Ended(operation))
 

@@ -1,5 +1,6 @@
 """What a lookup makes of the items that nodes show: verified, newest first, liars passed by."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from dhtmeta._fast import ed25519
@@ -57,6 +58,8 @@ class Search:
 
     It ends when the `closest` nodes have answered, or with the first item whose seq is not below
     `enough`. It has not converged where our own network seems to have been down meanwhile.
+    `known` is an item of ours: what is older is passed by, another value under its seq does not
+    replace it, and its very bytes are not verified again. `sent` counts datagrams.
     """
 
     def __init__(
@@ -67,18 +70,23 @@ class Search:
         *,
         closest: int = CLOSEST,
         enough: int | None = None,
+        known: SignedItem | None = None,
         per_host: int | None = None,
     ) -> None:
         self.public_key = public_key
         self.salt = salt
         self.target = ed25519.target(public_key, salt)
         self.lookup = Lookup(self.target, closest=closest, per_host=per_host)
-        self.best: SignedItem | None = None
+        self.best = known
+        self.sent = 0
         self.ended = False
         self.converged = False
         self._enough = enough
+        self._known = known
         self._network = network
         self._shown: dict[Shown, SignedItem | None] = {}  # None: it did not verify
+        if known is not None:
+            self._shown[known.seq, known.v, known.sig] = known
         self._seeds: set[Endpoint] = set()  # remembered nodes that it was given
         self._began = float("inf")
         self._asked_again: set[Candidate] = set()
@@ -111,6 +119,7 @@ class Search:
     def _ask(self, now: float) -> None:
         while not self.ended and (candidate := self.lookup.next()) is not None:
             if self._network.usable(candidate.contact, now):
+                self.sent += 1
                 self._network.get(self, candidate, self.target, None)
             else:
                 self.lookup.skip(candidate)
@@ -178,6 +187,7 @@ class Search:
             if subject.state is not State.ANSWERED:
                 self.lookup.lose(subject)
                 self.go_on(now)
+            self.sent += 1
             return True
         self._give_up(subject, now)
         return False
@@ -222,6 +232,8 @@ class Search:
     def _take(self, item: SignedItem) -> None:
         if self.best is not None and item.seq == self.best.seq and item.v != self.best.v:
             self._conflicts += 1
+            if self.best is self._known:
+                return
         if better(self.best, item):
             self.best = item
             self._network.found(self, item)
@@ -239,15 +251,30 @@ class Search:
             return self.lookup.distrust(candidate)
         candidate.shadowed = True
         self._asked_again.add(candidate)
+        self.sent += 1
         return self._network.get(self, candidate, self.target, 0)
+
+    def holding(self, item: SignedItem) -> list[Candidate]:
+        """Return those of the closest that showed this very value under its seq."""
+        return [one for one in self._closest() if _holds(one, item)]
+
+    def lacking(self, item: SignedItem) -> list[Candidate]:
+        """Return those of the closest that showed nothing as new as `item` and store things."""
+        return [
+            one
+            for one in self._closest()
+            if one.token is not None and (one.seq is None or one.seq < item.seq)
+        ]
+
+    def _closest(self) -> Iterator[Candidate]:
+        return self.lookup.answered(self.lookup.closest)
 
     @property
     def outcome(self) -> GetOutcome:
         """What there is to tell, now."""
         best, held = self.best, 0
         if best is not None:
-            v, seq = best.v, best.seq
-            held = len([1 for one in self.lookup.answered() if one.v == v and one.seq == seq])
+            held = len([1 for one in self.lookup.answered() if _holds(one, best)])
         return GetOutcome(
             best,
             self.converged,
@@ -257,6 +284,10 @@ class Search:
             self._heard,
             held,
         )
+
+
+def _holds(candidate: Candidate, item: SignedItem) -> bool:
+    return candidate.seq == item.seq and candidate.v == item.v
 
 
 class Widening:

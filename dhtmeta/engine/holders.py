@@ -1,0 +1,31 @@
+"""Who held a kept record at the last look, and since when: 8 bytes each in the ledger.
+
+The last 4 bytes of a node id (neighbours share the first ones), then Unix seconds, big-endian.
+"""
+
+import struct
+from collections.abc import Iterable, Mapping
+
+_HOLDER = struct.Struct(">4sI")
+
+
+def holder(node_id: bytes) -> bytes:
+    """Return what stands for a node here: 4 bytes."""
+    return node_id[-4:]
+
+
+def pack_holders(since: Mapping[bytes, float]) -> bytes:
+    """Return the column for holders (4 bytes each) and since when they are (Unix s)."""
+    return b"".join(_HOLDER.pack(one, max(0, int(then))) for one, then in since.items())
+
+
+def unpack_holders(packed: bytes | None) -> dict[bytes, float]:
+    """Return holder -> since when (Unix s); nothing where that was never noted, or is damaged."""
+    if not packed or len(packed) % _HOLDER.size:
+        return {}
+    return {one: float(then) for one, then in _HOLDER.iter_unpack(packed)}
+
+
+def packed_anew(node_ids: Iterable[bytes], now: float) -> bytes:
+    """Return the column for nodes that all took it just now."""
+    return pack_holders({holder(one): now for one in node_ids})

@@ -128,26 +128,72 @@ BUSY_TIMEOUT: Final = 5.0  # s another process may hold the SQLite write lock
 WRITE_BEHIND_BUSY: Final = 0.2  # s the same for cache rows: two tries fit STORE_CLOSE_DEADLINE
 UNFINISHED_ROWS: Final = 32  # unfinished publishes in hand at once: half of LOOKUP_WINDOW
 FINISH_WITHIN: Final = 86_400.0  # s an offline start may last and still finish them afterwards
+DUE_ROWS: Final = 1000  # due rows read at once: 1.5 MB, and 55 ms to verify
+VERIFIED_AT_ONCE: Final = 50  # of them before other work has its turn: 3 ms
+DUE_ROWS_CHANGED: Final = 5000  # rows made due in one transaction: others wait 0.1 s for it
+MAX_HOLDERS_BYTES: Final = 256  # who held a row at the last look: 12 bytes for each of 20 nodes
 
 # republish
 MAX_LOSS: Final = 0.001  # chance to lose a kept record before it is looked at again (DESIGN)
 REPUBLISH_PACKETS: Final = 200.0  # datagrams a second sent to keep records: 600,000 looks a day
+SWEEP: Final = 3600.0  # s in which the id space is gone through once; due times follow that
+FIRST_SPREAD: Final = 0.5  # share of the first interval over which what came together is spread
+KEEP_DEADLINE: Final = 30.0  # s a look with its top-up may take; 3 are usual
+KEPT_AT_ONCE: Final = 64  # records worked on at once; queries have the other three quarters
+DUE_PAGE: Final = 1000  # records in hand, about 2 KB each, and rows written together
+DUE_AHEAD: Final = 60.0  # s before its time a record may be worked on with others
+IDLE_POLL: Final = 60.0  # s after which other processes' records are seen
+NOTE_INTERVAL: Final = 1.0  # s between writes of how it went; a crash costs that many looks
+RETRY_FIRST: Final = 60.0  # s until the first retry, doubled each time
+RETRY_LAST: Final = 3600.0  # s between retries at most
+FAILURES_KEPT: Final = 10_000  # records whose failures in a row are counted
+STORE_RETRY: Final = 5.0  # s until a store that failed is tried again
 FIRST_LOOK: Final = 900.0  # s until a record is looked at again at the soonest
 LAST_LOOK: Final = 4 * 86_400.0  # s, and at the latest: what is known of the law ends at two days
 LOOK_DATAGRAMS: Final = 22.0  # of a look at a record whose neighbourhood is known, both ways
 TOP_UP_DATAGRAMS: Final = 2.0  # of one copy more, both ways
+LOOK_SEES: Final = 0.95  # of the copies that are there: found of the 8 closest with 5 % loss
 SLOWEST_DEATHS: Final = 0.25  # times the speed of the survival law, with the next the range
 FASTEST_DEATHS: Final = 32.0  # in which the true speed is looked for
-SPEED_STEPS: Final = 40  # speeds in it that are told apart: 13 % from one to the next
+SPEED_STEPS: Final = 25  # speeds in it that are told apart: 22 % from one to the next
+SURVIVAL_SHAPES: Final = (0.35, 0.45, 0.55, 0.648, 0.75, 0.85)  # and Weibull shapes
+SHAPE_SPREAD: Final = 0.1  # sigma of the shape around that of the law, before any look
 SPEED_SPREAD: Final = 0.7  # sigma of the logarithm: before any look, twice as fast is not unlikely
 SPEED_MEMORY: Final = 20_000.0  # copies whose fate is remembered: two days of 2,000 records
 SPEED_CAUTION: Final = 0.9  # plans are for a speed that is not exceeded with this chance
 
+# daemon
+RECORD_POLL: Final = 1.0  # s between looks at the file of our own record
+DEBOUNCE: Final = 1.0  # s a file has to stay the same: editors write in several steps
+CLOCK_JUMP: Final = 60.0  # s the clock may be set by without a word: time services do less
+CLOCK_JUMP_TOLD: Final = 3600.0  # s for which a jump is told of
+ONLINE_POLL: Final = 10.0  # s between looks whether the network is there
+ONLINE_DEADLINE: Final = 5.0  # s it may take to answer
+TOTALS_POLL: Final = 10.0  # s between counts of the ledger: 40 ms at 1,000,000 rows
+STOP_DEADLINE: Final = 0.9  # s from SIGTERM to the end, whatever is in flight (DESIGN)
+
 # HTTP
-HTTP_LISTEN: Final = "127.0.0.1:30610"  # loopback: who may reach it may spend our lookups
+HTTP_LISTEN: Final = "127.0.0.1:30680"  # loopback: who may reach it may spend our lookups
 MAX_KEPT_FOR_OTHERS: Final = 10_000  # records that HTTP may have kept alive, about 1.2 KB each
 PUTS_PER_MINUTE: Final = 30  # of one address; a put costs about 150 datagrams
 GETS_PER_MINUTE: Final = 600  # of one address; one that misses the cache costs about 40 datagrams
+QUOTA_NETWORKS: Final = 10_000  # addresses (IPv6: /64) whose quotas are counted, about 200 B each
+HTTP_CONNECTIONS: Final = 512  # open at once, about 20 KB each: half of the usual 1024 descriptors
+HTTP_CONNECTIONS_EACH: Final = 64  # of one address: a browser opens 6, a scraper one
+HTTP_HEADERS: Final = 64  # in a request; a browser sends 15
+HTTP_HEADER_BYTES: Final = 8190  # of one header, and of the request line: what nginx takes, too
+SLOW_CLIENT: Final = 10.0  # s for the headers, for the body, and to take what we send
+SLOW_CLIENT_LOOK: Final = 1.0  # s between looks at who does not take what we send
+REQUEST_DEADLINE: Final = 75.0  # s a request may take in all: a slow body, then PUT_DEADLINE
+HTTP_CLOSE: Final = 0.1  # s that requests under way still have when the server is closed
+RETRY_AFTER: Final = 10  # s after which to ask again where no node answers: a join takes that long
+PEERS_PAGE: Final = 100  # peers in one answer where nobody says how many
+MAX_PEERS_PAGE: Final = 500  # the same at most: 150 KB, and about 20 ms of work
+TOPOLOGY_RELAYS: Final = 100  # relays named by /topology, those most used first
+CENSUS_AT_ONCE: Final = 1000  # known peers that are counted whenever that is asked: about 30 ms
+CENSUS_SLICE: Final = 100  # peers judged before other work has its turn: about 3 ms
+CENSUS_PAUSE: Final = 0.1  # s between slices of more: 3 % of a core, 100,000 in two minutes
+CENSUS_INTERVAL: Final = 60.0  # s from one such count to the next
 
 # swarm
 SWARM_CONTACTS: Final = 40  # nodes each node is told of: fills its table within 2 s (FACTS)

@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import math
+import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -23,25 +25,43 @@ from dhtmeta.dht.libtorrent import LibtorrentCarrier
 from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.connectability import Judge
+from dhtmeta.engine.counts import Counts
+from dhtmeta.engine.look import Keeper
+from dhtmeta.engine.planner import Planner
 from dhtmeta.engine.publish import Published, Publisher
+from dhtmeta.engine.republish import Republisher
 from dhtmeta.engine.resolve import Answer, Policy, Resolver, Source
 from dhtmeta.errors import (
     CallerError,
     DeadlineExceeded,
     DhtmetaError,
     InvalidKey,
+    InvalidRecord,
+    KeyFileError,
     NetworkUnreachable,
     PortError,
     RemoteError,
 )
 from dhtmeta.krpc.compact import Contact
+from dhtmeta.store.due import Totals
+from dhtmeta.store.entry import LedgerEntry
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
+from dhtmeta.store.tables import Origin
 from dhtmeta.store.writer_lock import WriterLock
 from dhtmeta.values.item import SignedItem
-from dhtmeta.values.keys import PRIVATE_FILE, Identity, open_identity
+from dhtmeta.values.keys import (
+    PRIVATE_FILE,
+    Identity,
+    next_identity,
+    open_identity,
+    read_identity,
+    take_over,
+)
 from dhtmeta.values.node_id import parse_public_key
-from dhtmeta.values.record import NodeRecord
+from dhtmeta.values.record import NodeRecord, record_value
+from dhtmeta.values.successor import successor_value
+from dhtmeta.values.wrapping import unwrap
 
 log = logging.getLogger(__name__)
 
@@ -91,10 +111,14 @@ class Node:
         self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
         self._claim: IO[bytes] | None = None
         self._known_to_others = False
+        self.counts = Counts()
 
     @property
     def identity(self) -> Identity:
-        """Our key pair; made on first use. KeyFileError if the files are not as they should be."""
+        """Our key pair; made on first use. KeyFileError if the files are not as they should be.
+
+        Where another process rotated it, it is the new one from our next publish on.
+        """
         if self._identity is None:
             self._identity = open_identity(self._keys)
         return self._identity
@@ -204,7 +228,7 @@ class Node:
 
     def _assemble(self) -> None:
         cached, found = self.settings.metadata_cache, self.settings.peer_discovery
-        interval = self.settings.dht.metadata_republish_interval
+        again, interval = self.settings.republish, self.settings.dht.metadata_republish_interval
         allow = self._local if found.allow_non_global is None else found.allow_non_global
         cache = RecordCache(
             self._store,
@@ -215,7 +239,15 @@ class Node:
         )
         judge = Judge(republish_interval=interval, allow_non_global=allow)
         self._resolver = Resolver(cache, self._network, judge, self.clock)
-        self._publisher = Publisher(cache, Ledger(self._store), self._network, self.clock, interval)
+        network, clock = self._network, self.clock
+        ledger = self._ledger = Ledger(self._store)
+        jitter = random.SystemRandom()
+        self.planner = Planner(jitter, interval=interval, max_loss=again.max_loss)
+        self._publisher = Publisher(cache, ledger, network, clock, self.planner)
+        keeper = Keeper(cache, ledger, network, self.planner, self.counts, clock)
+        self.republisher = Republisher(
+            ledger, keeper, self._resign, network, clock, again.packets_per_second
+        )
 
     def _network(self) -> Carrier:
         if self._carrier is None:
@@ -262,23 +294,116 @@ class Node:
 
         `seq` and `cas` (BEP 44) need the direct carrier.
         """
-        self._known_to_others = True  # nodes that take a put list its sender (FACTS)
         publish = self._publisher.publish
         if identity is not None:
-            return await publish(identity, record, salt, deadline, seq=seq, cas=cas)
-        own = self.identity
+            publishing = publish(identity, record, salt, deadline, seq=seq, cas=cas)
+            return await self._counted(publishing)
+        async with self._writing(deadline) as own:
+            return await self._counted(publish(own, record, salt, deadline, seq=seq, cas=cas))
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, deadline: float) -> AsyncIterator[Identity]:
+        """Be the only one who publishes under our keys, those of now: they may have been rotated.
+
+        Who still publishes under the old ones would put a record over their successor's.
+        """
+        _ = self.identity  # made on first use
         async with self._writer_lock.held(deadline):
-            return await publish(own, record, salt, deadline, seq=seq, cas=cas)
+            self._identity = read_identity(self._keys)
+            yield self._identity
+
+    async def rotate(self, *, deadline: float = PUT_DEADLINE) -> Published:
+        """Let a new key pair follow ours: returns the old key's record that says so, published.
+
+        Once that is stored the new pair takes the place of the old one in our directory, and is
+        `identity`. Where it fails the old one stays; the next try goes on with the same new one.
+        Raises what `publish` does, and KeyFileError where there are no keys, or others by now.
+        """
+        asked = read_identity(self._keys)
+        async with self._writing(deadline) as own:
+            if own.public_key != asked.public_key:
+                raise KeyFileError(f"{self._keys} was rotated meanwhile, to {own.public_key.hex()}")
+            record = successor_value(own.public_key, next_identity(self._keys))
+            published = await self._counted(self._publisher.publish(own, record, b"", deadline))
+            self._identity = take_over(self._keys)
+        return published
 
     async def put(
-        self, item: SignedItem, *, cas: int | None = None, deadline: float = PUT_DEADLINE
+        self,
+        item: SignedItem,
+        *,
+        cas: int | None = None,
+        deadline: float = PUT_DEADLINE,
+        keep: bool = True,
+        origin: Origin | str = Origin.LOCAL,
     ) -> Published:
         """Store an item that is signed already, whoever's it is, without the private key.
 
-        Needs the direct carrier; raises what `Publisher.put` does.
+        `keep` says whether a daemon on this store keeps it alive from then on, `origin` for whom:
+        "local" or "http". Needs the direct carrier; raises what `Publisher.put` does.
         """
+        putting = self._publisher.put(item, deadline, cas=cas, keep=keep, origin=Origin(origin))
+        return await self._counted(putting)
+
+    async def _counted(self, publishing: Awaitable[Published]) -> Published:
+        """Count how it ends, and remember that nodes that take a put list its sender (FACTS)."""
         self._known_to_others = True
-        return await self._publisher.put(item, deadline, cas=cas)
+        try:
+            published = await publishing
+        except CallerError:
+            raise
+        except DhtmetaError:
+            self.counts.publishes_failed += 1
+            raise
+        self.counts.publishes_ok += 1
+        return published
+
+    # what is kept alive
+
+    async def keep_alive(self) -> None:
+        """Keep alive, until cancelled, what this store says is to be kept (DESIGN, "Republish")."""
+        await self.republisher.run()
+
+    async def totals(self) -> Totals:
+        """Return how many records are kept, due, late, damaged; late is one interval overdue."""
+        now = self.clock()
+        return await self._ledger.totals(now, now - self.planner.interval)
+
+    async def due_at_once(self, looked_before: float = math.inf, due_after: float = 0.0) -> int:
+        """Have what is kept be due now, and return how many records that is.
+
+        That is, what had no good look since `looked_before`, and is due after `due_after` (Unix s).
+        """
+        now = self.clock()
+        return await self._ledger.make_due(now, looked_before, max(now, due_after))
+
+    @property
+    def store_failure(self) -> str | None:
+        """Why the store could not be written the last time, and what to do; None if it could."""
+        return self._store.failure
+
+    async def _resign(self, entry: LedgerEntry) -> bool:
+        """Publish a NodeRecord of ours anew; False where it is another's, or plain.
+
+        A carrier that signs itself can do nothing else with plain values of ours.
+        """
+        item = entry.item
+        if not self._has_key or item.public_key != self.identity.public_key:
+            return False
+        record = _node_record(item)
+        if record is None and not self._network().signs_itself:
+            return False
+        value = unwrap(item.value) if record is None else record
+        async with self._writing(PUT_DEADLINE) as own:
+            if item.public_key != own.public_key:
+                return False  # rotated since we looked
+            await self._counted(self._publisher.publish(own, value, item.salt))
+        return True
+
+    @property
+    def _has_key(self) -> bool:
+        """Whether there is a key of ours; who only keeps others' records needs none."""
+        return self._identity is not None or (self._keys / PRIVATE_FILE).exists()
 
     async def query(
         self,
@@ -287,13 +412,20 @@ class Node:
         salt: bytes = b"",
         policy: Policy | str = Policy.CACHE_FIRST,
         deadline: float = LOOKUP_DEADLINE,
+        follow: bool = True,
     ) -> Answer:
         """Return a verified answer for a public key (32 bytes or hex): see `Resolver.query`.
 
-        Where the record leads over a relay whose key is known, that record is fetched, too.
+        A key that was rotated is followed to its successor, by one step; `follow` False gives its
+        own item. Where the record leads over a relay whose key is known, that is fetched, too.
         """
-        key = _key(public_key)
-        answer = await self._resolver.query(key, salt, _policy(policy), deadline)
+        key, policy = _key(public_key), _policy(policy)
+        now = asyncio.get_running_loop().time
+        end = now() + deadline
+        answer = await self._resolver.query(key, salt, policy, deadline)
+        if follow and (successor := answer.successor) is not None:
+            left = max(0.0, end - now())
+            answer = await self._resolver.follow(answer, successor, policy, left)
         await self._renew_relay(answer)
         return answer
 
@@ -318,18 +450,20 @@ class Node:
     ) -> AsyncIterator[Answer]:
         """Yield the newest answer, then each one with a higher seq; looks every `interval` seconds.
 
-        A look that finds nothing, or no network, goes to `on_miss`.
+        The first answer of a successor counts as newer, whatever its seq. A look that finds
+        nothing, or no network, goes to `on_miss`.
         """
         key = _key(public_key)
-        seen = -1
+        seen = (b"", -1)  # whose item was yielded last, and its seq
         while self._carrier is not None:
             try:
                 answer = await self.query(key, salt=salt, policy=Policy.FRESHEST)
             except (RemoteError, NetworkUnreachable, DeadlineExceeded) as error:
                 on_miss(error)
             else:
-                if answer.seq > seen:
-                    seen = answer.seq
+                author = answer.item.public_key
+                if author != seen[0] or answer.seq > seen[1]:
+                    seen = (author, answer.seq)
                     yield answer
             await asyncio.sleep(interval)
 
@@ -338,6 +472,15 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     """Cancel a background task, and return when it has ended."""
     task.cancel()
     await asyncio.wait([task])
+
+
+def _node_record(item: SignedItem) -> NodeRecord | None:
+    """Return the NodeRecord that an item holds, None for a plain value or a broken one."""
+    value = record_value(item.value)
+    try:
+        return None if value is None else NodeRecord.from_value(value, item.public_key)
+    except InvalidRecord:
+        return None
 
 
 def _node_id_beside(node_ids: list[bytes]) -> bytes | None:

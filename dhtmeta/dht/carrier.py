@@ -51,8 +51,9 @@ class PutOutcome:
 
     `accepted` counts those that took it, `rejected` lists those that refused, `silent` counts
     those that never answered. `copies` counts the nodes that hold these very bytes when asked
-    afterwards, None where the carrier cannot ask. libtorrent counts our own node as accepting
-    where it is one of the 8 closest: that copy lasts as long as we do.
+    afterwards, None where the carrier cannot ask; `holders` are ids of those among the nodes it was
+    put to first, closest first. libtorrent counts our own node as accepting where it is one of the
+    8 closest: that copy lasts as long as we do.
     """
 
     item: SignedItem
@@ -60,6 +61,7 @@ class PutOutcome:
     rejected: tuple[Rejection, ...] = ()
     silent: int = 0
     copies: int | None = None
+    holders: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

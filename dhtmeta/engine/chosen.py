@@ -11,6 +11,7 @@ from typing import Protocol
 from dhtmeta.const import MAX_SEQ
 from dhtmeta.errors import Conflict
 from dhtmeta.store.ledger import Ledger, refusal
+from dhtmeta.store.tables import Origin
 from dhtmeta.values.item import SignedItem
 
 log = logging.getLogger(__name__)
@@ -97,11 +98,17 @@ class Exact:
     """
 
     def __init__(
-        self, ledger: Ledger, item: SignedItem, floor: int, cas: int | None = None
+        self,
+        ledger: Ledger,
+        item: SignedItem,
+        floor: int,
+        cas: int | None = None,
+        origin: Origin = Origin.LOCAL,
     ) -> None:
         self.item = item
         self._ledger = ledger
         self._floor = floor
+        self._origin = origin
         self._cas = cas
 
     async def prepare(self) -> None:
@@ -125,7 +132,7 @@ class Exact:
             raise Conflict(
                 f"the network holds {what} seq {newest.seq}; nothing was sent", None, newest.seq
             )
-        await self._ledger.reserve(self.item)
+        await self._ledger.reserve(self.item, origin=self._origin)
         return self.item
 
 

@@ -4,7 +4,9 @@ The last 4 bytes of a node id (neighbours share the first ones), then Unix secon
 """
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+
+from dhtmeta.const import CLOSEST
 
 _HOLDER = struct.Struct(">4sI")
 
@@ -26,6 +28,6 @@ def unpack_holders(packed: bytes | None) -> dict[bytes, float]:
     return {one: float(then) for one, then in _HOLDER.iter_unpack(packed)}
 
 
-def packed_anew(node_ids: Iterable[bytes], now: float) -> bytes:
-    """Return the column for nodes that all took it just now."""
-    return pack_holders({holder(one): now for one in node_ids})
+def packed_anew(node_ids: Sequence[bytes], now: float) -> bytes:
+    """Return the column for nodes that took it just now, closest first: those a look will ask."""
+    return pack_holders({holder(one): now for one in node_ids[:CLOSEST]})

@@ -9,27 +9,39 @@ was. A carrier that signs itself chooses the seq, and is written down afterwards
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Self
 from weakref import WeakValueDictionary
 
 from dhtmeta._fast import ed25519
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import FINISH_WITHIN, PUT_DEADLINE, READY_DEADLINE, REPUBLISH_INTERVAL
+from dhtmeta.const import FINISH_WITHIN, PUT_DEADLINE, READY_DEADLINE
 from dhtmeta.dht.carrier import Carrier, PutOutcome, Rejection
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.carrier_signs import put_above
 from dhtmeta.engine.chosen import Above, Chosen, Exact
+from dhtmeta.engine.holders import packed_anew
+from dhtmeta.engine.planner import Planner
 from dhtmeta.errors import CallerError, Conflict, DeadlineExceeded, DhtmetaError, StoreError
 from dhtmeta.store.ledger import Ledger
-from dhtmeta.store.tables import State
+from dhtmeta.store.tables import NEVER, Origin, State
 from dhtmeta.values.item import SignedItem, check_salt, check_seq
 from dhtmeta.values.keys import Identity
 from dhtmeta.values.payload import payload
 from dhtmeta.values.record import NodeRecord
 
 log = logging.getLogger(__name__)
+
+
+class After(Enum):
+    """What is done about an item once it is stored (DESIGN, "Republish")."""
+
+    RESIGN = auto()  # it is signed anew each interval
+    KEEP = auto()  # its copies are looked at and topped up
+    NOTHING = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class Published:
 class Publisher:
     """Publishes under identities whose private key we hold, and puts what others signed.
 
-    `clock` gives Unix seconds.
+    `clock` gives Unix seconds, `planner` says when what is stored is due again.
     """
 
     def __init__(
@@ -65,13 +77,13 @@ class Publisher:
         ledger: Ledger,
         carrier: Callable[[], Carrier],
         clock: Callable[[], float],
-        republish_interval: float = REPUBLISH_INTERVAL,
+        planner: Planner | None = None,
     ) -> None:
         self._cache = cache
         self._ledger = ledger
         self._carrier = carrier
         self._clock = clock
-        self._interval = republish_interval
+        self._planner = planner or Planner(random.SystemRandom())
         self._turns: WeakValueDictionary[bytes, asyncio.Lock] = WeakValueDictionary()
 
     async def publish(
@@ -99,25 +111,37 @@ class Publisher:
         wrapped = carrier.signs_itself
         v = payload(record, identity.public_key, self._clock(), only_strings=wrapped)
         target = ed25519.target(identity.public_key, salt)
+        anew = wrapped or isinstance(record, NodeRecord)
+        after = After.RESIGN if anew else After.KEEP
         async with self._turn(target, end):
-            if carrier.signs_itself:
+            if wrapped:
                 return await self._put_by_carrier(carrier, identity, v, salt, end)
             if seq is not None:
-                return await self._put_exact(SignedItem.sign(identity, v, seq, salt), cas, end)
-            return await self._put_above(identity, v, salt, cas, end)
+                item = SignedItem.sign(identity, v, seq, salt)
+                return await self._put_exact(item, cas, end, after)
+            return await self._put_above(identity, v, salt, cas, end, after)
 
     async def put(
-        self, item: SignedItem, deadline: float = PUT_DEADLINE, *, cas: int | None = None
+        self,
+        item: SignedItem,
+        deadline: float = PUT_DEADLINE,
+        *,
+        cas: int | None = None,
+        keep: bool = True,
+        origin: Origin = Origin.LOCAL,
     ) -> Published:
         """Store an item that is already signed, whoever signed it; `cas` as in `publish`.
+
+        `keep` says whether it is kept alive from then on, `origin` for whom.
 
         Raises Conflict, with nothing sent, where the ledger or the network has a newer one, or
         another value under its seq; CallerError where the carrier cannot put it; else as `publish`.
         """
         end = _loop_time() + deadline
         _refuse_self_signing(self._carrier(), cas)
+        after = After.KEEP if keep else After.NOTHING
         async with self._turn(item.target, end):
-            return await self._put_exact(item, cas, end)
+            return await self._put_exact(item, cas, end, after, origin)
 
     async def finish_unfinished(self) -> int:
         """Put what an earlier process reserved and never confirmed, the same bytes; says how many.
@@ -138,7 +162,8 @@ class Publisher:
                 entry = await self._ledger.newest(target)  # a publish may have had its turn first
                 if entry is None or entry.state is not State.RESERVED:
                     return False
-                await self._put_exact(entry.item, None, end)
+                after = After.KEEP if entry.origin is Origin.LOCAL else After.NOTHING
+                await self._put_exact(entry.item, None, end, after, entry.origin)
         except DhtmetaError as error:
             log.warning("unfinished publish of target %s: %s", target.hex(), error)
             return False
@@ -166,11 +191,17 @@ class Publisher:
         newest = await self._ledger.newest(ed25519.target(identity.public_key, salt))
         ours = newest.item if newest else None
         outcome = await put_above(carrier, ours, identity, v, salt, end)
-        await self._write_down(outcome)
+        await self._write_down(outcome, After.RESIGN, Origin.LOCAL)
         return Published.told(outcome)
 
     async def _put_above(
-        self, identity: Identity, v: bytes, salt: bytes, cas: int | None, end: float
+        self,
+        identity: Identity,
+        v: bytes,
+        salt: bytes,
+        cas: int | None,
+        end: float,
+        after: After,
     ) -> Published:
         """Put a value above whatever seq is known, the network's included."""
         target = ed25519.target(identity.public_key, salt)
@@ -182,26 +213,35 @@ class Publisher:
 
         chosen = Above(self._ledger, sign, ours, self._cache.floor(target), cas)
         await self._carrier().ready(min(_left(end), READY_DEADLINE))  # else nothing is written
-        return await self._store(chosen, cas, end, identity.public_key, salt)
+        outcome = await self._store(chosen, cas, end, identity.public_key, salt)
+        await self._write_down(outcome, after, Origin.LOCAL)
+        return Published.told(outcome)
 
-    async def _put_exact(self, item: SignedItem, cas: int | None, end: float) -> Published:
-        chosen = Exact(self._ledger, item, self._cache.floor(item.target), cas)
-        return await self._store(chosen, cas, end, item.public_key, item.salt)
+    async def _put_exact(
+        self,
+        item: SignedItem,
+        cas: int | None,
+        end: float,
+        after: After,
+        origin: Origin = Origin.LOCAL,
+    ) -> Published:
+        chosen = Exact(self._ledger, item, self._cache.floor(item.target), cas, origin)
+        outcome = await self._store(chosen, cas, end, item.public_key, item.salt)
+        await self._write_down(outcome, after, origin)
+        return Published.told(outcome)
 
     async def _store(
         self, chosen: Chosen, cas: int | None, end: float, public_key: bytes, salt: bytes
-    ) -> Published:
-        """Put what is chosen, and have the ledger say how that went."""
+    ) -> PutOutcome:
+        """Put what is chosen; the ledger is told what is in the way."""
         try:
             await chosen.prepare()
             put = self._carrier().put_item
-            outcome = await put(public_key, salt, chosen.choose, _left(end), cas=cas)
+            return await put(public_key, salt, chosen.choose, _left(end), cas=cas)
         except DhtmetaError as error:
             if chosen.item is not None:
                 await self._note(chosen.item, error)
             raise
-        await self._write_down(outcome)
-        return Published.told(outcome)
 
     async def _note(self, item: SignedItem, error: DhtmetaError) -> None:
         """Note why a reserved item was not stored; a disk that fails now changes nothing else."""
@@ -209,17 +249,26 @@ class Publisher:
         with contextlib.suppress(StoreError):
             await note(item, str(error))
 
-    async def _write_down(self, outcome: PutOutcome) -> None:
+    async def _write_down(self, outcome: PutOutcome, after: After, origin: Origin) -> None:
         item, now = outcome.item, self._clock()
         self._cache.forget(item.target)
         self._cache.raise_floor(item.target, item.seq, now)
         copies = outcome.accepted if outcome.copies is None else outcome.copies
+        due, holders = self._due(item, copies, after, now), packed_anew(outcome.holders, now)
         try:
-            await self._ledger.confirm(item, copies, now + self._interval, now)
+            await self._ledger.confirm(item, copies, due, now, holders=holders, origin=origin)
         except StoreError as error:
             raise StoreError(
                 f"seq {item.seq} is on {copies} nodes, but could not be noted: {error}"
             ) from error
+
+    def _due(self, item: SignedItem, copies: int, after: After, now: float) -> float:
+        """Return when (Unix s) it is to be worked on again."""
+        if after is After.NOTHING:
+            return NEVER
+        if after is After.RESIGN:
+            return self._planner.next_publish(now)
+        return self._planner.first_look(item.target, copies, now)
 
 
 def _refuse_self_signing(carrier: Carrier, *seqs: int | None) -> None:

@@ -3,11 +3,13 @@
 A lookup for those who ask `cache-first` ends with the first item that is not below any seq seen;
 `freshest` never joins such a one. What renews a stale record behind an answer converges: it would
 else find what is held already, and nobody waits for it.
+
+A rotated key is followed to its successor by one step, never more, and never back to itself.
 """
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from dhtmeta._fast import ed25519
@@ -25,6 +27,7 @@ from dhtmeta.errors import (
 )
 from dhtmeta.values.item import SignedItem, check_salt
 from dhtmeta.values.record import NodeRecord
+from dhtmeta.values.successor import successor_of
 from dhtmeta.values.wrapping import unwrap
 
 
@@ -54,7 +57,8 @@ class Answer:
     """A verified item, where it came from, and how old our copy is (s, since it was fetched).
 
     `lookup` counts the nodes queried, answered, holding and refused; None where the answer came
-    from the cache, or before the lookup ended.
+    from the cache, or before the lookup ended. `followed` is the public key (32 bytes) that was
+    asked for, where that was rotated: all else is about its successor then.
     """
 
     _cached: Cached
@@ -62,6 +66,7 @@ class Answer:
     source: Source
     age: float
     lookup: GetOutcome | None = None
+    followed: bytes | None = None
 
     @property
     def item(self) -> SignedItem:
@@ -82,6 +87,18 @@ class Answer:
     def value(self) -> Value:
         """What v says, whether it travelled wrapped in a byte string or not."""
         return unwrap(self._cached.item.value)
+
+    @property
+    def successor(self) -> bytes | None:
+        """The public key (32 bytes) that the item's key was rotated to; None where it was not.
+
+        An answer has it where that key holds nothing, or would be the second step.
+        """
+        try:
+            plain = self._cached.record() is None  # decoded once: most answers end here
+        except InvalidRecord:
+            return None
+        return successor_of(self._cached.item) if plain else None
 
     def missing_relay(self) -> bytes | None:
         """Return the peer id of the relay that the record names, if its record is not held."""
@@ -141,6 +158,20 @@ class Resolver:
             if stale is not None:
                 return stale
         return await self._look_up(target, public_key, salt, policy, deadline)
+
+    async def follow(
+        self, answer: Answer, successor: bytes, policy: Policy, deadline: float
+    ) -> Answer:
+        """Return the answer for the successor of `answer`; `answer` itself where that has none.
+
+        Raises what `query` does, but for NotFound.
+        """
+        try:
+            newer = await self.query(successor, b"", policy, deadline)
+        except NotFound:
+            return answer
+        key = answer.item.public_key
+        return answer if newer.successor == key else replace(newer, followed=key)
 
     def _from_cache(self, cached: Cached, now: float) -> Answer:
         source = Source.STORE if cached.from_store else Source.MEMORY

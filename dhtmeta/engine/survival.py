@@ -1,8 +1,9 @@
 """How long copies live, how fast they die here, and so when a kept record is looked at again.
 
 The law is that of FACTS.md: a copy is alive after t seconds with probability
-exp(-(speed * t / lambda)^k), speed 1. Those known to have lived for a while live longer (k < 1).
-How fast they die here is learnt from every look; little known, much is feared.
+exp(-(speed * t / lambda)^shape), at speed 1 and shape 0.648. Those known to have lived for a while
+live longer, the more so the smaller the shape. Both are learnt from every look; while little is
+known, much is feared.
 """
 
 import math
@@ -14,6 +15,8 @@ from dhtmeta.const import (
     FIRST_LOOK,
     LAST_LOOK,
     LOOK_DATAGRAMS,
+    LOOK_SEES,
+    SHAPE_SPREAD,
     SLOWEST_DEATHS,
     SPEED_CAUTION,
     SPEED_MEMORY,
@@ -21,11 +24,31 @@ from dhtmeta.const import (
     SPEED_STEPS,
     SURVIVAL_SCALE,
     SURVIVAL_SHAPE,
+    SURVIVAL_SHAPES,
     TOP_UP_DATAGRAMS,
 )
 
 _TIMES = [FIRST_LOOK * (LAST_LOOK / FIRST_LOOK) ** (i / 40) for i in range(41)]  # s
-_RISKS = [(time / SURVIVAL_SCALE) ** SURVIVAL_SHAPE for time in _TIMES]  # S(time) = exp(-risk)
+_SPAN = math.log(FASTEST_DEATHS / SLOWEST_DEATHS) / (SPEED_STEPS - 1)
+_SPEEDS = [SLOWEST_DEATHS * math.exp(_SPAN * i) for i in range(SPEED_STEPS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """How copies die: `speed` times as fast as FACTS.md has it, and with which Weibull shape."""
+
+    speed: float = 1.0
+    shape: float = SURVIVAL_SHAPE
+
+    def risk(self, age: float, seconds: float) -> float:
+        """Return the hazard that a copy of an age (s) runs in so many seconds more.
+
+        It is alive then with probability exp(-risk).
+        """
+        scale, shape = self.speed / SURVIVAL_SCALE, self.shape
+        if not age:
+            return float((seconds * scale) ** shape)
+        return float(((age + seconds) * scale) ** shape - (age * scale) ** shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +59,15 @@ class Plan:
     seconds: float
 
 
-def plan(ages: Sequence[float], lacking: int, risk: float, max_loss: float) -> Plan:
+def plan(ages: Sequence[float], lacking: int, law: Law, max_loss: float) -> Plan:
     """Return the cheapest plan, in datagrams a second, that risks at most `max_loss`.
 
     `ages` (s) are those of the copies that are there, `lacking` is how many nodes could take one
-    more, `risk` is `DeathSpeed.risk()`. Where nothing is safe enough, all of them, and soon.
+    more. Where nothing is safe enough, all of them, and soon.
     """
     best, least = Plan(lacking, FIRST_LOOK), math.inf
-    for i, seconds in enumerate(_TIMES):
-        copies = _needed(i, ages, risk, max_loss)
+    for seconds in _TIMES:
+        copies = _needed(seconds, ages, law, max_loss)
         if copies > lacking:
             break  # ever more, the longer it is
         cost = (LOOK_DATAGRAMS + TOP_UP_DATAGRAMS * copies) / seconds
@@ -53,71 +76,68 @@ def plan(ages: Sequence[float], lacking: int, risk: float, max_loss: float) -> P
     return best
 
 
-def _needed(i: int, ages: Sequence[float], risk: float, max_loss: float) -> int:
-    """Return how many new copies keep the chance that all are dead at _TIMES[i] within bounds."""
+def _needed(seconds: float, ages: Sequence[float], law: Law, max_loss: float) -> int:
+    """Return how many new copies keep the chance that all are dead by then within bounds."""
     lost = 1.0
     for age in ages:
-        lost *= -math.expm1(-risk * _further(age, _TIMES[i]))
+        lost *= -math.expm1(-law.risk(age, seconds))
     if lost <= max_loss:
         return 0
-    return math.ceil(math.log(max_loss / lost) / math.log(-math.expm1(-risk * _RISKS[i])))
+    one = -math.expm1(-law.risk(0.0, seconds))
+    return math.ceil(math.log(max_loss / lost) / math.log(one))
 
 
-def _further(age: float, seconds: float) -> float:
-    """Return the risk at speed 1 that a copy of an age runs in so many seconds more."""
-    before = (age / SURVIVAL_SCALE) ** SURVIVAL_SHAPE
-    after: float = ((age + seconds) / SURVIVAL_SCALE) ** SURVIVAL_SHAPE
-    return after - before
+class Mortality:
+    """What is believed of the law: a weight for each of SPEED_STEPS speeds and each shape.
 
-
-class DeathSpeed:
-    """What is believed of the speed: a weight for each of SPEED_STEPS speeds.
-
-    Before the first look a lognormal law around 1. What was learnt long ago fades.
+    Before the first look that is a lognormal law around speed 1, and the shape of FACTS.md. What
+    was learnt long ago fades.
     """
 
     def __init__(self) -> None:
-        span = math.log(FASTEST_DEATHS / SLOWEST_DEATHS)
-        self._speeds = [
-            SLOWEST_DEATHS * math.exp(span * i / (SPEED_STEPS - 1)) for i in range(SPEED_STEPS)
-        ]
-        self._risks = [speed**SURVIVAL_SHAPE for speed in self._speeds]
-        self._prior = [-0.5 * (math.log(speed) / SPEED_SPREAD) ** 2 for speed in self._speeds]
-        self._learnt = [0.0] * SPEED_STEPS
-        self._at: int | None = None  # the step that `speed` is at, None: to be worked out
+        self._learnt = [[0.0] * SPEED_STEPS for _ in SURVIVAL_SHAPES]
+        self._law: Law | None = None  # None: to be worked out
 
     def learn(
         self, lived: Sequence[tuple[float, float]], died: Sequence[tuple[float, float]]
     ) -> None:
-        """Take what one look saw: (age at the look before, seconds since then) of each copy."""
+        """Take what one look saw: (age at the look before, seconds since then) of each copy.
+
+        One that was not seen may be there all the same: a look sees LOOK_SEES of them.
+        """
         fade = 1 - (len(lived) + len(died)) / SPEED_MEMORY
-        survived = sum(_further(age, seconds) for age, seconds in lived)
-        gone = [further for age, seconds in died if (further := _further(age, seconds)) > 0]
-        for i, risk in enumerate(self._risks):
-            lost = sum(math.log(-math.expm1(-risk * one)) for one in gone)
-            self._learnt[i] = self._learnt[i] * fade - risk * survived + lost
-        self._at = None
+        for shape, learnt in zip(SURVIVAL_SHAPES, self._learnt, strict=True):
+            law = Law(1.0, shape)
+            survived = sum(law.risk(*fate) for fate in lived)
+            gone = [law.risk(*fate) for fate in died]
+            for i, speed in enumerate(_SPEEDS):
+                times = speed**shape
+                lost = sum(math.log1p(-LOOK_SEES * math.exp(-times * one)) for one in gone)
+                learnt[i] = learnt[i] * fade - times * survived + lost
+        self._law = None
 
-    def speed(self) -> float:
-        """Return the speed that is not exceeded with a chance of SPEED_CAUTION."""
-        return self._speeds[self._step()]
+    def law(self) -> Law:
+        """Return the likeliest shape, and the speed that, with it, SPEED_CAUTION are not above."""
+        if self._law is None:
+            self._law = self._likeliest()
+        return self._law
 
-    def risk(self) -> float:
-        """Return by how much that multiplies the risk of the law: speed^k."""
-        return self._risks[self._step()]
-
-    def _step(self) -> int:
-        if self._at is None:
-            self._at = self._quantile()
-        return self._at
-
-    def _quantile(self) -> int:
-        believed = [a + b for a, b in zip(self._prior, self._learnt, strict=True)]
-        most = max(believed)
-        weights = [math.exp(one - most) for one in believed]
-        left = SPEED_CAUTION * sum(weights)
-        for i, weight in enumerate(weights):
+    def _likeliest(self) -> Law:
+        believed = [self._believed(i) for i in range(len(SURVIVAL_SHAPES))]
+        most = max(map(max, believed))
+        weights = [[math.exp(one - most) for one in speeds] for speeds in believed]
+        shape, speeds = max(enumerate(weights), key=lambda one: sum(one[1]))
+        left = SPEED_CAUTION * sum(speeds)
+        for speed, weight in zip(_SPEEDS, speeds, strict=True):
             left -= weight
             if left <= 0:
-                return i
-        return SPEED_STEPS - 1
+                break
+        return Law(speed, SURVIVAL_SHAPES[shape])
+
+    def _believed(self, i: int) -> list[float]:
+        """Return the logarithm of how much each speed is believed in, with the i-th shape."""
+        off = (SURVIVAL_SHAPES[i] - SURVIVAL_SHAPE) / SHAPE_SPREAD
+        return [
+            learnt - 0.5 * (off**2 + (math.log(speed) / SPEED_SPREAD) ** 2)
+            for learnt, speed in zip(self._learnt[i], _SPEEDS, strict=True)
+        ]

@@ -5,32 +5,22 @@ is reported done. A row's seq never falls, and there is never a second value und
 SQL statement decides that, so two processes on one store cannot do it either.
 """
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from sqlalchemy import and_, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, false, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert
 
-from dhtmeta.const import UNFINISHED_ROWS
+from dhtmeta.const import DUE_ROWS, DUE_ROWS_CHANGED, UNFINISHED_ROWS
 from dhtmeta.errors import Conflict, InvalidItem, StoreError
-from dhtmeta.store import tables
+from dhtmeta.store import due, tables
+from dhtmeta.store.due import DuePage, Key, Looked, Totals
+from dhtmeta.store.entry import LedgerEntry, read_entry
 from dhtmeta.store.store import Store
-from dhtmeta.store.tables import State
+from dhtmeta.store.tables import AT_ONCE, DAMAGED, NEVER, Origin, State
 from dhtmeta.values.item import SignedItem
 
-AT_ONCE = 0.0  # Unix s, `next_due` of what is unfinished: that index finds it among millions
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
-    """The newest item of ours for its target, when it is due again (Unix s), and how it went."""
-
-    item: SignedItem
-    state: State
-    copies: int
-    next_due: float
-    last_error: str | None
+__all__ = ["AT_ONCE", "NEVER", "Ledger", "LedgerEntry", "refusal"]
 
 
 class Ledger:
@@ -44,65 +34,81 @@ class Ledger:
 
         A row that no longer verifies is a StoreError: to guess a seq would risk lowering it.
         """
-        c = tables.ledger.c
-        item = (c.public_key, c.salt, c.seq, c.v, c.sig)
-        columns = (*item, c.state, c.copies, c.next_due, c.last_error)
         async with self._store.begin() as connection:
-            rows = await connection.execute(select(*columns).where(c.target == target))
-            row = rows.one_or_none()
-        return None if row is None else self._entry(target, row)
-
-    def _entry(self, target: bytes, row: Any) -> LedgerEntry:
+            mine = select(tables.ledger).where(tables.ledger.c.target == target)
+            row = (await connection.execute(mine)).one_or_none()
         try:
-            item = SignedItem.verified(target, *row[:5])
-            return LedgerEntry(item, State(row.state), row.copies, row.next_due, row.last_error)
+            return None if row is None else read_entry(target, row)
         except (InvalidItem, TypeError, ValueError) as error:
             raise StoreError(
                 f"the ledger row of target {target.hex()} in {self._store.url} is damaged "
                 f"({error}): restore the store from a backup, or delete that row to start anew"
             ) from error
 
-    async def reserve(self, item: SignedItem) -> None:
+    async def reserve(self, item: SignedItem, *, origin: str = Origin.LOCAL) -> None:
         """Have the item on disk before anything of it is sent; the same bytes may come again.
 
+        What was kept stays due when it was. Until it is confirmed, what is new here is to be
+        kept (AT_ONCE) where its owner asked, not (NEVER) where a visitor did.
         Conflict, with `ledger_seq`, where a higher seq or another value under this one is there.
         """
         values = tables.item_row(item.target, item) | {
             "state": State.RESERVED,
             "copies": 0,
-            "next_due": AT_ONCE,
+            "next_due": AT_ONCE if origin == Origin.LOCAL else NEVER,
             "last_error": None,
+            "holders": None,
+            "origin": Origin(origin),
         }
-        if not await self._write(values):
+        if not await self._write(values, tables.ledger.c.next_due < NEVER):
             held = await self.newest(item.target)
             raise refusal(item, held.item if held else None)
 
-    async def confirm(self, item: SignedItem, copies: int, next_due: float, now: float) -> None:
+    async def confirm(
+        self,
+        item: SignedItem,
+        copies: int,
+        next_due: float,
+        now: float,
+        *,
+        holders: bytes | None = None,
+        origin: str = Origin.LOCAL,
+    ) -> None:
         """Write what was stored on `copies` nodes, due again at `next_due` (both Unix s).
 
+        NEVER asks for nothing, and takes nothing away: what was kept stays due when it was. What
+        was only to be kept (AT_ONCE) is given up by its owner alone. `origin` counts for a new
+        row; later a visitor's becomes its owner's, never the reverse. `holders` as in Looked.
         A higher seq that is there already stays, and so does another value under the same.
         """
-        await self._write(
-            tables.item_row(item.target, item)
-            | {
-                "state": State.STORED,
-                "copies": copies,
-                "next_due": next_due,
-                "last_ok": now,
-                "last_error": None,
-            }
-        )
+        due.check_holders(holders)
+        values = tables.item_row(item.target, item) | {
+            "state": State.STORED,
+            "copies": copies,
+            "next_due": next_due,
+            "last_ok": now,
+            "last_error": None,
+            "holders": holders,
+            "origin": Origin(origin),
+        }
+        await self._write(values, _stays(next_due, origin))
 
-    async def _write(self, values: dict[str, Any]) -> bool:
-        """Insert or replace a row, unless that lowers its seq or changes a value under a seq."""
+    async def _write(self, values: dict[str, Any], stays: ColumnElement[bool]) -> bool:
+        """Insert or replace a row, unless that lowers its seq or changes a value under a seq.
+
+        `stays` says whether a row that is there keeps its due time.
+        """
         c, statement = tables.ledger.c, insert(tables.ledger).values(values)
         new = statement.excluded
+        set_: dict[str, Any] = {name: new[name] for name in values if name != "target"}
+        set_["next_due"] = case((stays, c.next_due), else_=new.next_due)
+        set_["origin"] = case((new.origin == Origin.LOCAL, new.origin), else_=c.origin)
         newer = statement.on_conflict_do_update(
             index_elements=[c.target],
-            set_={name: new[name] for name in values if name != "target"},
+            set_=set_,
             where=or_(c.seq < new.seq, and_(c.seq == new.seq, c.v == new.v)),
         )
-        async with self._store.begin() as connection:
+        async with self._store.write() as connection:
             return bool((await connection.execute(newer)).rowcount)
 
     async def fail(self, item: SignedItem, error: str) -> None:
@@ -117,7 +123,7 @@ class Ledger:
         """Change the row of a reserved item, if it is still that one."""
         c = tables.ledger.c
         same = and_(c.target == item.target, c.seq == item.seq, c.v == item.v)
-        async with self._store.begin() as connection:
+        async with self._store.write() as connection:
             await connection.execute(
                 update(tables.ledger).where(same, c.state == State.RESERVED).values(values)
             )
@@ -127,16 +133,80 @@ class Ledger:
 
         What is reserved while this goes on may or may not come; nothing comes twice.
         """
-        c, after = tables.ledger.c, b""
-        waiting = and_(c.next_due == AT_ONCE, c.state == State.RESERVED)
+        after = due.FIRST
         while True:
-            further = select(c.target).where(waiting, c.target > after).order_by(c.target)
             async with self._store.begin() as connection:
-                targets = list((await connection.execute(further.limit(rows))).scalars())
-            if not targets:
+                waiting = due.rows_in_state(State.RESERVED, after, rows)
+                found = (await connection.execute(waiting)).all()
+            if not found:
                 return
-            yield targets
-            after = targets[-1]
+            yield [target for _, target in found]
+            after = found[-1].next_due, found[-1].target
+
+    async def due(self, before: float, limit: int, after: Key | None = None) -> DuePage:
+        """Return stored rows that are due until `before` (Unix s; NEVER: all that is kept).
+
+        Those due longest come first, at most `limit` and DUE_ROWS of them, beyond the key `after`.
+        """
+        limit = min(limit, DUE_ROWS)
+        async with self._store.begin() as connection:
+            rows = await connection.execute(due.due_rows(before, limit, after or due.FIRST))
+            found = rows.all()
+        return await due.read_page(found, limit)
+
+    async def next_due(self) -> float | None:
+        """Return when (Unix s) the first of the kept rows is due, None if none is kept."""
+        async with self._store.begin() as connection:
+            first: float | None = (await connection.execute(due.earliest())).scalar()
+        return first
+
+    async def set_aside(self, target: bytes, error: str) -> None:
+        """Have a damaged row never be due again; whatever else it says stays for who mends it."""
+        aside = {"next_due": NEVER, "last_error": f"{DAMAGED}{error}"}
+        async with self._store.write() as connection:
+            row = update(tables.ledger).where(tables.ledger.c.target == target)
+            await connection.execute(row.values(aside))
+
+    async def note(self, looked: Sequence[Looked]) -> None:
+        """Write what looks at stored items found, all or nothing.
+
+        A row that has another seq by now, or is not stored any more, stays as it is.
+        """
+        if looked:
+            async with self._store.write() as connection:
+                await connection.execute(due.noting(), due.notes(looked))
+
+    async def totals(self, now: float, late_before: float) -> Totals:
+        """Count the rows of each kind: due until `now`, late until `late_before` (Unix s)."""
+        async with self._store.begin() as connection:
+            return Totals(*(await connection.execute(due.counts(now, late_before))).one())
+
+    async def make_due(
+        self, now: float, looked_before: float, due_after: float | None = None
+    ) -> int:
+        """Have all that is kept and had no good look since `looked_before` be due until `now`.
+
+        All in Unix s; of what is due already, or not after `due_after`, nothing changes. Returns
+        how many rows did. Each batch is written for good, so an interrupted call can be made again.
+        """
+        changed, after = 0, (now if due_after is None else due_after, b"\xff" * 21)
+        while True:
+            async with self._store.write() as connection:
+                rows = due.due_keys(NEVER, DUE_ROWS_CHANGED, after)
+                found = (await connection.execute(rows)).all()
+                if not found:
+                    return changed
+                until = (found[-1].next_due, found[-1].target)
+                batch = due.made_due(now, looked_before, after, until)
+                changed += (await connection.execute(batch)).rowcount
+            after = until
+
+
+def _stays(next_due: float, origin: str) -> ColumnElement[bool]:
+    """Whether a row keeps its due time when it is confirmed with this one."""
+    if next_due < NEVER:
+        return false()
+    return tables.ledger.c.next_due > AT_ONCE if origin == Origin.LOCAL else true()
 
 
 def refusal(item: SignedItem, held: SignedItem | None) -> Conflict:

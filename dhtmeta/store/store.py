@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import aiosqlite
 from cachetools import LRUCache
-from sqlalchemy import Table, bindparam, delete, event, func, or_, select
+from sqlalchemy import Table, bindparam, delete, event, func, or_, select, update
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -36,7 +36,7 @@ from dhtmeta.const import (
     WRITE_BEHIND_ROWS,
 )
 from dhtmeta.errors import CallerError, StoreError
-from dhtmeta.store import tables
+from dhtmeta.store import migrate, tables
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.record import NodeRecord
 
@@ -75,7 +75,8 @@ class Store:
         self.failure: str | None = None  # why the last write failed, None once one worked
         self._rows: Rows = {}
         self._writer: asyncio.Task[None] | None = None
-        self._wake = asyncio.Event()
+        self._wake = asyncio.Event()  # something waits to be written
+        self._full = asyncio.Event()  # a whole batch does
         self._closing = False  # the writer shall write what waits, and end
         self._closed = False
 
@@ -104,18 +105,8 @@ class Store:
 
     async def _prepare(self) -> None:
         async with self.begin() as connection:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")  # of two first starts one waits
-            await connection.run_sync(tables.metadata.create_all)
-            version = (await connection.execute(select(func.max(tables.schema.c.version)))).scalar()
-            if version is None:
-                await connection.execute(
-                    tables.schema.insert().values(version=tables.SCHEMA_VERSION)
-                )
-            elif version > tables.SCHEMA_VERSION:
-                raise StoreError(
-                    f"the store {self.url} was written by a newer dhtmeta (schema {version}, this "
-                    f"one reads up to {tables.SCHEMA_VERSION}): upgrade, or use another --store"
-                )
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")  # of two starts one waits
+            await migrate.bring_up_to_date(connection, self.url)
 
     async def check(self) -> None:
         """Read the whole file; StoreError if any of it is damaged."""
@@ -131,7 +122,7 @@ class Store:
         """
         now, cache, floor = self._clock(), tables.metadata_cache.c, tables.seq_floor.c
         wrong = or_(cache.expires_at <= now, cache.fetched_at > now + MAX_AHEAD)
-        async with self.begin(busy) as connection:
+        async with self.write(busy) as connection:
             await connection.execute(delete(tables.metadata_cache).where(wrong))
             await connection.execute(
                 delete(tables.seq_floor).where(floor.seen_at <= now - SEQ_FLOOR_KEPT)
@@ -162,16 +153,18 @@ class Store:
     async def _load_floors(self, connection: AsyncConnection) -> None:
         """Load what was seen, and last, to be kept longest, what was stored: no crash lowers that.
 
-        A seq that is only reserved is no floor: nobody may ever have seen it.
+        Of either the newest, SEQ_FLOORS in all; who publishes asks the ledger itself. A seq that is
+        only reserved is no floor: nobody may ever have seen it.
         """
         floor, own = tables.seq_floor.c, tables.ledger.c
-        seen = select(floor.target, floor.seq).order_by(floor.seen_at.desc()).limit(SEQ_FLOORS)
-        latest = (await connection.execute(seen)).all()
-        self.floors = {row[0]: row[1] for row in reversed(latest)}  # the oldest first
-        stored = own.state == tables.State.STORED
-        published = select(own.target, own.seq).where(stored).order_by(own.last_ok)
-        for target, seq in await connection.execute(published):
-            self.floors[target] = max(seq, self.floors.pop(target, seq))
+        seen = select(floor.target, floor.seq).order_by(floor.seen_at.desc())
+        stored = select(own.target, own.seq).where(own.state == tables.State.STORED)
+        for newest in (seen, stored.order_by(own.last_ok.desc())):
+            rows = (await connection.execute(newest.limit(SEQ_FLOORS))).all()
+            for target, seq in reversed(rows):  # the oldest first
+                self.floors[target] = max(seq, self.floors.pop(target, seq))
+        excess = max(0, len(self.floors) - SEQ_FLOORS)
+        self.floors = dict(itertools.islice(self.floors.items(), excess, None))
 
     @contextlib.asynccontextmanager
     async def begin(self, busy: float = BUSY_TIMEOUT) -> AsyncIterator[AsyncConnection]:
@@ -187,6 +180,29 @@ class Store:
                 yield connection
         except SQLAlchemyError as error:
             raise _explained(self.url, error) from error
+
+    @contextlib.asynccontextmanager
+    async def write(self, busy: float = BUSY_TIMEOUT) -> AsyncIterator[AsyncConnection]:
+        """Run one transaction as `begin` does, and have `failure` say whether the disk took it."""
+        try:
+            async with self.begin(busy) as connection:
+                before = await _changes(connection)
+                yield connection
+                changed = await _changes(connection) > before
+        except StoreError as error:
+            if self.failure is None:
+                log.warning("%s", error)
+            self.failure = str(error)
+            raise
+        if changed and self.failure is not None:  # else the disk was not asked
+            log.warning("the store %s can be written again", self.url)
+            self.failure = None
+
+    async def _try_again(self) -> None:
+        """Write the least there is, after a failure: what failed may wait for nobody to write."""
+        version = tables.schema.c.version
+        async with self.write(WRITE_BEHIND_BUSY) as connection:
+            await connection.execute(update(tables.schema).values(version=version))
 
     # written behind
 
@@ -225,18 +241,18 @@ class Store:
         self._rows[table, key] = row
         while len(self._rows) > WRITE_BEHIND_PENDING:
             del self._rows[next(iter(self._rows))]
+        self._wake.set()
         if len(self._rows) >= WRITE_BEHIND_ROWS:
-            self._wake.set()
+            self._full.set()
 
     async def _write_behind(self) -> None:
         cleaned = self._clock()
         while not self._closing:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(WRITE_BEHIND_INTERVAL):
-                    await self._wake.wait()
-            self._wake.clear()
+            await self._something_waits(cleaned + self._cleanup_interval - self._clock())
             try:
                 await self.flush()
+                if self.failure is not None:
+                    await self._try_again()
                 if self._clock() >= cleaned + self._cleanup_interval:
                     cleaned = self._clock()
                     await self.clean_up(WRITE_BEHIND_BUSY)
@@ -247,6 +263,15 @@ class Store:
         with contextlib.suppress(StoreError):
             await self.flush()  # what came during the round above
 
+    async def _something_waits(self, longest: float) -> None:
+        """Return when a batch is full, a while after its first row, or after `longest` seconds."""
+        if not self._rows and self.failure is None:
+            await _wait(self._wake, min(max(longest, 0.0), self._cleanup_interval))
+        if (self._rows or self.failure is not None) and not self._closing:
+            await _wait(self._full, WRITE_BEHIND_INTERVAL)
+        self._wake.clear()
+        self._full.clear()
+
     async def flush(self) -> None:
         """Write what waits, in batches; on StoreError it keeps waiting.
 
@@ -256,11 +281,7 @@ class Store:
             batch = dict(itertools.islice(self._rows.items(), WRITE_BEHIND_ROWS))
             try:
                 await self._write(batch)
-                self.failure = None
-            except StoreError as error:
-                if self.failure is None:
-                    log.warning("%s", error)
-                self.failure = str(error)
+            except StoreError:
                 raise
             except Exception:
                 log.exception("%d rows that %s cannot take are lost", len(batch), self.url)
@@ -273,7 +294,7 @@ class Store:
                 del self._rows[key]
 
     async def _write(self, batch: Rows) -> None:
-        async with self.begin(WRITE_BEHIND_BUSY) as connection:
+        async with self.write(WRITE_BEHIND_BUSY) as connection:
             for table in {table for table, _ in batch}:
                 (key,) = table.primary_key.columns
                 gone = [{"gone": k} for (t, k), row in batch.items() if t is table and row is None]
@@ -290,6 +311,7 @@ class Store:
         """
         self._closing = True
         self._wake.set()
+        self._full.set()
         ending = asyncio.create_task(self._end())
         await asyncio.wait({ending}, timeout=STORE_CLOSE_DEADLINE)
         self._closed = True  # no further batch begins; one under way is not cut off
@@ -303,6 +325,19 @@ class Store:
             await self._writer
         self._closed = True
         await self.engine.dispose()
+
+
+async def _changes(connection: AsyncConnection) -> int:
+    """Return how many rows were changed through this connection since it was opened."""
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert raw is not None
+    return int(raw.total_changes)
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _beyond(table: Table, age: Any, cap: int) -> Any:
@@ -387,6 +422,11 @@ def _explained(url: str, error: SQLAlchemyError) -> StoreError:
         )
     elif "full" in reason:
         advice = "free some space; nothing that was reported done is lost"
+    elif "disk I/O error" in reason:
+        advice = (
+            "the disk does not take it: see whether it is full, read-only or broken; nothing that "
+            "was reported done is lost"
+        )
     elif "locked" in reason:
         advice = "another process holds it; wait for it to finish"
     else:

@@ -1,13 +1,18 @@
 """Which tables the store has and which schema version this code writes (DESIGN, "Store")."""
 
+import math
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table
+from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, text
 
+from dhtmeta.const import MAX_HOLDERS_BYTES
 from dhtmeta.values.item import SignedItem
 
-SCHEMA_VERSION: Final = 1  # raise it with every change below, and migrate in store.py
+SCHEMA_VERSION: Final = 2  # raise it with every change below, and add a step to migrate.py
+AT_ONCE: Final = 0.0  # Unix s, `next_due` of what is to be kept and was never confirmed
+NEVER: Final = math.inf  # `next_due` of what nobody keeps alive
+DAMAGED: Final = "damaged: "  # how `last_error` of a row begins that was set aside
 
 
 class State(StrEnum):
@@ -20,6 +25,13 @@ class State(StrEnum):
     RESERVED = "reserved"
     STORED = "stored"
     SUPERSEDED = "superseded"
+
+
+class Origin(StrEnum):
+    """Who asked for a row of the ledger: its owner on this machine, or a visitor over HTTP."""
+
+    LOCAL = "local"
+    HTTP = "http"
 
 
 metadata = MetaData()
@@ -73,16 +85,25 @@ metadata_cache = Table(
     Index("metadata_cache_expires", "expires_at"),
 )
 
+IS_SET_ASIDE = text("substr(last_error, 1, 9) = 'damaged: '")  # as DAMAGED; an index's words
+IS_FOR_HTTP = text("origin = 'http'")
+
 ledger = Table(
     "ledger",
     metadata,
     *_item_columns(),
     Column("state", String, nullable=False),  # a State
     Column("copies", Integer, nullable=False),
-    Column("next_due", Float, nullable=False),
+    Column("next_due", Float, nullable=False),  # or AT_ONCE, or NEVER
     Column("last_ok", Float),
     Column("last_error", String),
-    Index("ledger_next_due", "next_due"),
+    Column("holders", LargeBinary(MAX_HOLDERS_BYTES)),  # who held it at the last look
+    Column("origin", String, nullable=False, server_default=Origin.LOCAL),
+    # Each question asked of 1,000,000 rows is answered from one of these alone, but for the items.
+    Index("ledger_due", "state", "next_due", "target"),
+    Index("ledger_floor", "state", "last_ok", "target", "seq"),
+    Index("ledger_set_aside", "target", sqlite_where=IS_SET_ASIDE),
+    Index("ledger_for_http", "state", "next_due", sqlite_where=IS_FOR_HTTP),
 )
 
 seq_floor = Table(

@@ -172,7 +172,7 @@ class DirectCarrier:
                 with contextlib.suppress(NetworkUnreachable):
                     await self.node.ready(CONTACT_INTERVAL)
                 await self._ask_node()
-            self.core.greet([one.endpoint for one in self.core.contacts][-GREETED:])
+            self.core.greet(self.core.contacts.latest(GREETED))
             self._heard.clear()
             self._soon()
             with contextlib.suppress(TimeoutError):

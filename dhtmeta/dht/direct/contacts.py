@@ -6,6 +6,7 @@ Nodes that stayed silent are remembered, too, so that they are not asked again f
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 
 from dhtmeta.const import CONTACTS, DEAD_CONTACTS, DEAD_FOR
 from dhtmeta.krpc.compact import Contact, Endpoint
@@ -25,6 +26,10 @@ class Contacts:
 
     def __iter__(self) -> Iterator[Contact]:
         return iter(list(self._by_id.values()))
+
+    def latest(self, count: int) -> list[Endpoint]:
+        """Return where the `count` nodes listen that answered last."""
+        return [one.endpoint for one in islice(reversed(self._by_id.values()), count)]
 
     def add(self, contact: Contact) -> None:
         """Remember a node that answered just now; of two with one id the newer one."""

@@ -135,15 +135,23 @@ class Put:
     def outcome(self) -> PutOutcome:
         """What the nodes said, and how many hold it now."""
         refused = (Rejection(code, node.seq) for node, code in self._rejected.items())
-        copies = self._read_back.copies
-        return PutOutcome(self.item, len(self._accepted), tuple(refused), self._silent, copies)
+        held = {one.contact.node_id for one in self._read_back.holders}
+        closest = (one.contact.node_id for one in self._nodes if one.contact.node_id in held)
+        return PutOutcome(
+            self.item,
+            len(self._accepted),
+            tuple(refused),
+            self._silent,
+            len(held),
+            tuple(closest),
+        )
 
 
 class ReadBack:
-    """The gets that follow a put: `copies` counts the nodes that hold its very bytes."""
+    """The gets that follow a put: `holders` lists the nodes that hold its very value."""
 
     def __init__(self, put: Put) -> None:
-        self.copies = 0
+        self.holders: list[Candidate] = []
         self.ended = False
         self._put = put
         self._waiting = 0
@@ -178,7 +186,8 @@ class ReadBack:
 
     def _shown(self, node: Candidate, item: SignedItem) -> None:
         """Count it if it is our value, whoever signed it when."""
-        self.copies += item.v == self._put.item.v and item.seq == self._put.item.seq
+        if item.v == self._put.item.v and item.seq == self._put.item.seq:
+            self.holders.append(node)
         self._put.shown(node, item)
 
     def refused(self, subject: object, error: Error, now: float) -> None:

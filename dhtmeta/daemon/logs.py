@@ -1,0 +1,36 @@
+"""How the daemon's log lines look: one line each on stderr, text for people or JSON for machines."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from dhtmeta.config import Log
+
+
+def configure_logs(settings: Log) -> None:
+    """Let all that is logged, by whatever library, come out in one form and from one level on."""
+    json = settings.format == "json"
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        *([structlog.processors.dict_tracebacks] if json else []),
+    ]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(json)],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level.upper())
+
+
+def _renderer(json: bool) -> Any:
+    if json:
+        return structlog.processors.JSONRenderer()
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)

@@ -1,0 +1,126 @@
+"""How an older store becomes one of this schema: backed up first, then changed all at once.
+
+Whoever is here holds SQLite's write lock. A crash at any point leaves the old version as it was,
+with at most a backup beside it.
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import aiosqlite
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dhtmeta.errors import StoreError
+from dhtmeta.store import tables
+from dhtmeta.store.tables import SCHEMA_VERSION
+
+log = logging.getLogger(__name__)
+
+
+async def bring_up_to_date(connection: AsyncConnection, url: str) -> None:
+    """Make the tables, or change those of an older dhtmeta; `connection` is in a transaction.
+
+    Raises StoreError where the store is newer than this code, or cannot be backed up.
+    """
+    await connection.run_sync(tables.schema.create, checkfirst=True)
+    version = (await connection.execute(select(func.max(tables.schema.c.version)))).scalar()
+    if version is None:
+        await connection.run_sync(tables.metadata.create_all)
+        await connection.execute(tables.schema.insert().values(version=SCHEMA_VERSION))
+    elif version > SCHEMA_VERSION:
+        raise StoreError(
+            f"the store {url} was written by a newer dhtmeta (schema {version}, this "
+            f"one reads up to {SCHEMA_VERSION}): upgrade, or use another --store"
+        )
+    elif version < SCHEMA_VERSION:
+        await _migrate(connection, url, version)
+
+
+async def _migrate(connection: AsyncConnection, url: str, version: int) -> None:
+    backup = await _back_up(connection, url, version)
+    for older in range(version, SCHEMA_VERSION):
+        await connection.run_sync(STEPS[older])
+    await connection.execute(update(tables.schema).values(version=SCHEMA_VERSION))
+    log.warning(
+        "the store %s is upgraded from schema %d to %d; as it was before, it is kept in %s",
+        *(url, version, SCHEMA_VERSION, backup),
+    )
+
+
+async def _back_up(connection: AsyncConnection, url: str, version: int) -> Path:
+    """Copy the store beside itself, on disk when this returns; an older backup stays."""
+    files = (await connection.exec_driver_sql("PRAGMA database_list")).all()
+    path = Path(files[0].file)
+    partial = path.with_name(f"{path.name}.schema-{version}.partial")
+    try:
+        _forget(partial)  # of a start that was killed
+        await _copy(connection, partial)
+        return _named(partial, path, version)
+    except (OSError, sqlite3.Error) as error:
+        with contextlib.suppress(OSError):
+            _forget(partial)
+        raise StoreError(
+            f"the store {url} is of an older dhtmeta (schema {version}) and has to be backed up "
+            f"before it is upgraded, but {path.parent} does not take a copy ({error}): make room "
+            f"there, or see that you may write; nothing was changed"
+        ) from error
+
+
+def _forget(partial: Path) -> None:
+    """Delete a copy that did not come to its end, and what SQLite may have left beside it."""
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        partial.with_name(partial.name + suffix).unlink(missing_ok=True)
+
+
+def _named(partial: Path, path: Path, version: int) -> Path:
+    """Have a complete copy on disk under its name."""
+    shutil.copymode(path, partial)
+    _sync(partial)
+    backup = partial.rename(_free_name(path, version))
+    _sync(path.parent)
+    return backup
+
+
+async def _copy(connection: AsyncConnection, path: Path) -> None:
+    """Copy what is committed, the write-ahead log included."""
+    source = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(source, aiosqlite.Connection)
+    async with aiosqlite.connect(path) as target:
+        await source.backup(target)
+
+
+def _free_name(path: Path, version: int) -> Path:
+    """Return the first name that is free; nobody else looks for one while we hold the store."""
+    name = f"{path.name}.schema-{version}.backup"
+    names = itertools.chain([name], (f"{name}.{n}" for n in itertools.count(2)))
+    return next(one for name in names if not (one := path.with_name(name)).exists())
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _from_1(connection: Connection) -> None:
+    """Add who held a row at the last look, and who asked for it; index what a republisher asks."""
+    connection.exec_driver_sql("ALTER TABLE ledger ADD COLUMN holders BLOB")
+    connection.exec_driver_sql(
+        "ALTER TABLE ledger ADD COLUMN origin VARCHAR DEFAULT 'local' NOT NULL"
+    )
+    connection.exec_driver_sql("DROP INDEX ledger_next_due")
+    for index in tables.ledger.indexes:
+        index.create(connection)
+
+
+STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1}  # by the version they change

@@ -81,7 +81,7 @@ class Report:
         rows = [asdict(row) | {"bar": _bar(row), "holds": row.holds} for row in self.rows]
         said = {"machine": machine, "quick": self.quick, "rows": rows}
         costs = [asdict(one) for one in self.costs]
-        return json.dumps(_rounded(said | {"costs": costs, "curves": self.curves}), indent=1) + "\n"
+        return json.dumps(rounded(said | {"costs": costs, "curves": self.curves}), indent=1) + "\n"
 
     def write(self, path: Path) -> None:
         """Write it where plots are made from it."""
@@ -93,9 +93,10 @@ def _bar(row: Row) -> str | None:
     return None if row.bar is None else str(row.bar)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Round every float to four digits, however deep it is."""
     if isinstance(value, dict):
-        return {key: _rounded(one) for key, one in value.items()}
+        return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, list):
-        return [_rounded(one) for one in value]
+        return [rounded(one) for one in value]
     return float(f"{value:.4g}") if isinstance(value, float) else value

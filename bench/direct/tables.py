@@ -13,11 +13,12 @@ WIDTH = 170  # characters: notes are long
 def show(report: Report) -> None:
     """Print both tables on stdout."""
     console = Console(width=WIDTH)
-    console.print(_table_of_rows(report.rows))
+    console.print(table_of_rows(report.rows))
     console.print(_table_of_costs(report.costs))
 
 
-def _table_of_rows(rows: Sequence[Row]) -> Table:
+def table_of_rows(rows: Sequence[Row]) -> Table:
+    """Return rows as a table."""
     table = Table("row", "figure [lowest … highest]", "bar", "holds", "note")
     for one in rows:
         mark = {None: "", True: "yes", False: "NO"}[one.holds]

@@ -13,9 +13,10 @@ from statistics import fmean
 
 import aiosqlite
 
+from bench import libtorrent_rules
 from bench.libtorrent_rules import DEAD, LOSS
 from bench.simulated import Client
-from dhtmeta.const import CLOSEST, DIRECT_COPIES, REPUBLISH_PACKETS, SEED_BYTES
+from dhtmeta.const import CLOSEST, REPUBLISH_PACKETS, SEED_BYTES
 from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.counts import Counts
@@ -70,6 +71,7 @@ class Month:
     datagrams: int = 0
     counts: Counts = field(default_factory=Counts)
     key_days: float = 0.0
+    in_ledger: int = 0  # records that the ledger keeps at the end
 
     @property
     def retrievable(self) -> float:
@@ -80,6 +82,11 @@ class Month:
     def node_puts(self) -> float:
         """Node-puts a key and hour, without the first publication."""
         return self.counts.topped_up / (24 * self.key_days)
+
+    @property
+    def looks_a_day(self) -> float:
+        """Looks a key and day."""
+        return self.counts.looks_ok / self.key_days
 
     @property
     def datagrams_a_day(self) -> float:
@@ -93,7 +100,7 @@ def clock() -> float:
 
 
 class Daemon:
-    """The rooms that keep records alive, put together as a Node does; `counts` outlive a restart."""
+    """The rooms that keep records alive, as a Node puts them together."""
 
     def __init__(self, store: Store, carrier: DirectCarrier, counts: Counts, seed: int) -> None:
         self.planner = Planner(Random(seed))
@@ -141,6 +148,7 @@ async def _month(scenario: Scenario) -> Month:
                 net, store, month, scenario.seed + int(begin), start + begin, start + end
             )
         await watching
+        month.in_ledger = (await Ledger(store).totals(clock(), clock())).kept
     month.datagrams += net.traffic.datagrams
     month.key_days = scenario.keys * scenario.days
     return month
@@ -248,4 +256,11 @@ def hourly_baseline(keys: int, hours: int, seed: int = 7) -> float:
     return 24 * spent / (keys * hours)
 
 
-__all__ = ["DIRECT_COPIES", "Month", "Scenario", "hourly_baseline", "run"]
+def hourly_libtorrent(keys: int, seed: int = 7) -> float:
+    """Return the same by libtorrent's rules, which start each lookup from a routing table."""
+    net = SimNet(NODES, seed=seed, dead=DEAD, loss=LOSS, churn=True)
+    rng, spent = Random(seed), 0
+    for item in items(Scenario("baseline", keys, 0, seed=seed)):
+        start = net.contacts_of(net.random_live(rng), item.target)
+        spent += libtorrent_rules.measure(net, item.target, start).datagrams + 2 * CLOSEST
+    return 24 * spent / keys

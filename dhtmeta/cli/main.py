@@ -11,7 +11,7 @@ from typing import NoReturn
 import click
 
 from dhtmeta import errors
-from dhtmeta.cli import demo, doctor, keys, publish, records, signed, swarm
+from dhtmeta.cli import bulk, daemon, demo, doctor, keys, publish, records, signed, swarm
 
 FAILED, WRONG_USE, NOT_FOUND, CONFLICT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -35,6 +35,8 @@ for command in (
     records.watch,
     signed.sign,
     signed.put,
+    bulk.republish,
+    daemon.daemon,
     swarm.swarm,
     demo.demo,
     doctor.doctor,

@@ -51,6 +51,8 @@ def query(
 ) -> int:
     """Look up what a peer published, verify it, and say how it can be reached.
 
+    A key that was rotated is followed to its successor, by one step.
+
     Of several keys, each that failed is named on stderr. The exit code is 0 if none did, what
     all that failed have in common (3 not found, 5 no network), and 1 if they failed differently.
     """
@@ -147,6 +149,10 @@ def _show(answer: "Answer", as_json: bool) -> None:
     click.echo(
         f"seq         {shown['seq']}  (from {shown['source']}, fetched {shown['age_s']:.0f} s ago)"
     )
+    if followed := shown.get("followed"):
+        click.echo(f"follows     {followed}, which was rotated to this key")
+    if successor := shown.get("successor"):
+        click.echo(f"rotated to  {successor}, which was not followed or holds nothing")
     if verdict:
         click.echo(f"reachable   {verdict['verdict']}: {verdict['reason']}")
     if broken := shown.get("invalid_record"):
@@ -168,6 +174,8 @@ def answer_json(answer: "Answer") -> dict[str, Any]:
         "salt": to_builtins(item.salt),
         "seq": item.seq,
     }
+    rotation = {"followed": answer.followed, "successor": answer.successor}
+    shown |= {name: key.hex() for name, key in rotation.items() if key is not None}
     try:
         record, verdict = answer.record, answer.connectability
     except InvalidRecord as error:

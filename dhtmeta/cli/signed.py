@@ -92,20 +92,42 @@ def _show_signed(item: "SignedItem", out: Path, as_json: bool) -> None:
 
 
 @click.command(epilog="Example: dhtmeta put alice.signed --bootstrap 127.0.0.1:6881")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=json_file)
+@click.argument("files", metavar="FILE...", nargs=-1, type=json_file)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(exists=True, allow_dash=False, path_type=Path),
+    help="A directory of signed files, or a file with one a line: any number of them.",
+)
 @cas_option
 @network_options
 @timeout_option(PUT_DEADLINE)
 @json_option
 def put(
-    files: tuple[Path, ...], cas: int | None, timeout: float, as_json: bool, **network: Any
+    files: tuple[Path, ...],
+    source: Path | None,
+    cas: int | None,
+    timeout: float,
+    as_json: bool,
+    **network: Any,
 ) -> int:
     """Store signed files (of `dhtmeta sign`; - is stdin) on the DHT. Needs no key.
 
-    The libtorrent carrier cannot do it. All files are read and verified before anything is sent.
+    The libtorrent carrier cannot do it. All FILEs are read and verified before anything is sent.
     Of several, each that failed is named on stderr; the exit code is what all that failed have in
     common, and 1 if they failed differently.
+
+    With --from they are read, verified and stored as they come; what this store says is stored
+    already is passed over, so what was interrupted goes on when it is run again.
     """
+    if bool(files) == bool(source):
+        raise click.UsageError("give signed files, or --from DIR or FILE")
+    if source is not None:
+        from dhtmeta.cli.bulk import put_from
+
+        if cas is not None:
+            raise click.UsageError("--cas is about one item: give one FILE")
+        return put_from(source, {"deadline": timeout}, as_json, network)
     if cas is not None and len(files) > 1:
         raise click.UsageError("--cas is about one item: give one FILE")
     items = [(path, read_signed(path)) for path in files]

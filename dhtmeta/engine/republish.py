@@ -50,7 +50,9 @@ class Republisher:
         carrier: Callable[[], Carrier],
         clock: Callable[[], float],
         packets_per_second: float,
+        ahead: float = DUE_AHEAD,
     ) -> None:
+        """Take how early (s) a record may be worked on, so that several are at once."""
         self.pace = Pace(packets_per_second, LOOK_DATAGRAMS)
         self.done = 0  # records worked on since the start, well or not
         self._ledger = ledger
@@ -58,6 +60,7 @@ class Republisher:
         self._resign = resign
         self._carrier = carrier
         self._clock = clock
+        self._ahead = ahead
         self._slots = asyncio.Semaphore(KEPT_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
         self._looked: list[Looked] = []  # not written down yet
@@ -88,7 +91,7 @@ class Republisher:
     async def _sweep_well(self) -> None:
         """Sweep once; whatever goes wrong waits for the next time, and is never fatal."""
         try:
-            before = self._clock() + DUE_AHEAD
+            before = self._clock() + self._ahead
             if (due := await self._ledger.next_due()) is not None and due <= before:
                 await self._online()
                 await self._sweep(before)
@@ -206,7 +209,7 @@ class Republisher:
         with suppress(StoreError):
             due = await self._ledger.next_due()
             if due is not None:
-                return min(max(due - self._clock() - DUE_AHEAD / 2, NOTE_INTERVAL), IDLE_POLL)
+                return min(max(due - self._clock() - self._ahead / 2, NOTE_INTERVAL), IDLE_POLL)
         return IDLE_POLL
 
     async def _stop(self) -> None:

@@ -7,8 +7,10 @@ known, much is feared.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from dhtmeta.const import (
     FASTEST_DEATHS,
@@ -127,12 +129,8 @@ class Mortality:
         most = max(map(max, believed))
         weights = [[math.exp(one - most) for one in speeds] for speeds in believed]
         shape, speeds = max(enumerate(weights), key=lambda one: sum(one[1]))
-        left = SPEED_CAUTION * sum(speeds)
-        for speed, weight in zip(_SPEEDS, speeds, strict=True):
-            left -= weight
-            if left <= 0:
-                break
-        return Law(speed, SURVIVAL_SHAPES[shape])
+        step = bisect_left(list(accumulate(speeds)), SPEED_CAUTION * sum(speeds))
+        return Law(_SPEEDS[min(step, SPEED_STEPS - 1)], SURVIVAL_SHAPES[shape])
 
     def _believed(self, i: int) -> list[float]:
         """Return the logarithm of how much each speed is believed in, with the i-th shape."""

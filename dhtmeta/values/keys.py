@@ -3,23 +3,30 @@
 Files (DESIGN, "Keys"): `ed25519_private.key`, the 32-byte seed, mode 0600, never overwritten;
 `ed25519_public.key`, 32 bytes. A seed that others could read is refused. Each file appears whole
 or not at all, the private one first; a process killed on the way leaves at most a `.….new`.
+
+A rotation goes by steps, each on disk before the next: the new seed is in `ed25519_next.key`; the
+old pair is in `old-<peer id>/`, too; the public file is the new one; the new seed is renamed to
+`ed25519_private.key`. That rename is when the keys change hands: until then the old pair is in
+force, and whoever begins again goes on with the same new seed; afterwards nothing is left to do.
 """
 
 import hashlib
 import os
 import secrets
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from nacl.bindings import crypto_sign, crypto_sign_seed_keypair
 
-from dhtmeta.const import SEED_BYTES, SIGNATURE_BYTES
+from dhtmeta.const import PUBLIC_KEY_BYTES, SEED_BYTES, SIGNATURE_BYTES
 from dhtmeta.errors import InvalidKey, KeyFileError
 from dhtmeta.values.node_id import peer_id
 
 PRIVATE_FILE = "ed25519_private.key"
 PUBLIC_FILE = "ed25519_public.key"
+NEXT_FILE = "ed25519_next.key"
 
 
 class Identity:
@@ -116,16 +123,74 @@ def create_identity(directory: Path, identity: Identity | None = None) -> Identi
 def read_identity(directory: Path) -> Identity:
     """Read the identity kept in `directory`; KeyFileError where anything is wrong with it.
 
-    A public file that is missing is written.
+    A public file that is missing is written. One of the next identity is what a rotation on its
+    way leaves.
     """
     private, public = directory / PRIVATE_FILE, directory / PUBLIC_FILE
-    _refuse_open_to_others(private)
-    identity = Identity(_read(private, SEED_BYTES))
+    identity = _read_seed(private)
     if not _exists(public):
         _write_public(public, identity.public_key)
-    if _read(public, len(identity.public_key)) != identity.public_key:
+    named = _read(public, PUBLIC_KEY_BYTES)
+    if named not in (identity.public_key, _next_key(directory)):
+        identity = _read_seed(private)  # a rotation may have ended since it was read
+    if named not in (identity.public_key, _next_key(directory)):
         raise KeyFileError(f"{public} is not the public key of {private}: one of them was replaced")
     return identity
+
+
+def next_identity(directory: Path) -> Identity:
+    """Return who is to follow the identity kept in `directory`: made once, then read again.
+
+    Raises KeyFileError where that file cannot be written, is damaged or open to others.
+    """
+    path = directory / NEXT_FILE
+    try:
+        if not _exists(path):
+            _create(path, Identity.generate()._secret[:SEED_BYTES], 0o600)
+    except OSError as error:
+        raise KeyFileError(f"cannot keep a new key at {path}: {error.strerror}") from error
+    return _read_seed(path)
+
+
+def take_over(directory: Path) -> Identity:
+    """Let the next identity take the place of the one in `directory`, kept in `old_directory`.
+
+    Raises KeyFileError where a step fails: the old one is in force then, and this can be called
+    again.
+    """
+    old, new = read_identity(directory), _read_seed(directory / NEXT_FILE)
+    try:
+        _keep(old_directory(directory, old.public_key), old)
+        _create(directory / PUBLIC_FILE, new.public_key, 0o644, os.replace)
+        (directory / NEXT_FILE).replace(directory / PRIVATE_FILE)
+        _sync(directory)
+    except OSError as error:
+        raise KeyFileError(
+            f"cannot put the new keys in place in {directory} ({error.strerror}): mend that, and "
+            f"run `dhtmeta keygen --rotate` again, which goes on with the same ones"
+        ) from error
+    return new
+
+
+def old_directory(directory: Path, public_key: bytes) -> Path:
+    """Return where the key pair of `public_key` is kept after it was rotated in `directory`."""
+    return directory / f"old-{peer_id(public_key).hex()}"
+
+
+def _keep(directory: Path, identity: Identity) -> None:
+    """Have `identity` in `directory`, where an earlier try may have put some of it."""
+    if not _exists(directory / PRIVATE_FILE):
+        create_identity(directory, identity)
+    elif read_identity(directory).public_key != identity.public_key:
+        raise KeyFileError(f"{directory} holds other keys than its name says: move it elsewhere")
+
+
+def _next_key(directory: Path) -> bytes | None:
+    """Return the next identity's public key; None if there is none that could be read."""
+    try:
+        return _read_seed(directory / NEXT_FILE).public_key
+    except KeyFileError:
+        return None
 
 
 def _exists(path: Path) -> bool:
@@ -146,6 +211,11 @@ def _write_public(path: Path, content: bytes) -> None:
     except OSError as error:
         if not _exists(path):  # nor did another process just write it
             raise KeyFileError(f"cannot write the missing {path}: {error.strerror}") from error
+
+
+def _read_seed(path: Path) -> Identity:
+    _refuse_open_to_others(path)
+    return Identity(_read(path, SEED_BYTES))
 
 
 def _refuse_open_to_others(path: Path) -> None:
@@ -171,8 +241,13 @@ def _read(path: Path, size: int) -> bytes:
     return raw
 
 
-def _create(path: Path, content: bytes, mode: int) -> None:
-    """Let the whole file appear at once, on disk; FileExistsError if something is there."""
+def _create(
+    path: Path, content: bytes, mode: int, place: Callable[[Path, Path], None] = os.link
+) -> None:
+    """Let the whole file appear at once, on disk; FileExistsError if something is there.
+
+    With `os.replace` as `place` it takes the place of what is there.
+    """
     unnamed = path.with_name(f".{secrets.token_hex(8)}.new")
     handle = os.open(unnamed, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
@@ -180,9 +255,9 @@ def _create(path: Path, content: bytes, mode: int) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(unnamed, path)
+        place(unnamed, path)
     finally:
-        unnamed.unlink()
+        unnamed.unlink(missing_ok=True)
     _sync(path.parent)
 
 

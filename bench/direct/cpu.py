@@ -92,10 +92,10 @@ async def measure(bootstrap: list[str], rounds: int) -> tuple[list[Round], list[
 
 def _bare(bare: Bare, keys: list[bytes]) -> Round:
     meter = Meter()
-    meter.start(_messages(bare.session))
+    meter.start(messages(bare.session))
     for _ in range(REPEATS):
         assert len(bare.get(keys)) == len(keys)
-    return meter.stop(_messages(bare.session), REPEATS * len(keys))
+    return meter.stop(messages(bare.session), REPEATS * len(keys))
 
 
 async def _direct(carrier: DirectCarrier, keys: list[bytes]) -> Round:
@@ -114,7 +114,7 @@ async def _direct(carrier: DirectCarrier, keys: list[bytes]) -> Round:
     return meter.stop(traffic.datagrams_in + traffic.datagrams_out, REPEATS * len(keys))
 
 
-def _messages(session: Any) -> int:
+def messages(session: Any) -> int:
     """Return how many DHT messages a session has sent and received."""
     session.post_session_stats()
     while True:

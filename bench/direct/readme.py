@@ -10,14 +10,20 @@ START, END = "<!-- direct: python -m bench.direct --readme -->", "<!-- /direct -
 
 def write(result: Path) -> None:
     """Write the rows that have a bar between the README's markers."""
-    rows = [row for row in json.loads(result.read_text())["rows"] if row["bar"]]
-    lines = ["| row | measured | bar | holds |", "|---|---|---|---|", *map(_line, rows)]
-    head, start, rest = PAGE.read_text().partition(f"{START}\n")
-    _, end, tail = rest.partition(END)
+    put_table(json.loads(result.read_text())["rows"], START, END)
+
+
+def put_table(all_rows: list[dict[str, Any]], begin: str, finish: str) -> None:
+    """Write the rows that have a bar between two markers of the README."""
+    rows = [row for row in all_rows if row["bar"]]
+    lines = ["| row | measured | bar | holds |", "|---|---|---|---|", *map(line, rows)]
+    head, start, rest = PAGE.read_text().partition(f"{begin}\n")
+    _, end, tail = rest.partition(finish)
     PAGE.write_text(head + start + "\n".join(lines) + "\n" + end + tail)
 
 
-def _line(row: dict[str, Any]) -> str:
+def line(row: dict[str, Any]) -> str:
+    """Return a row of the table."""
     if row["figure"] is None:
         return f"| {row['what']} | not measured: {row['note']} | {row['bar']} | |"
     spread = "" if row["low"] is None else f" ({row['low']:g} … {row['high']:g})"

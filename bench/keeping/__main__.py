@@ -8,14 +8,17 @@ from collections.abc import Callable
 from time import monotonic
 
 from bench.direct.conditions import PROGRESS
-from bench.keeping import soak, survival
-from bench.keeping.results import Part, as_json, keep
+from bench.direct.readme import put_table
+from bench.keeping import bulk, plots, soak, survival
+from bench.keeping.results import Part, as_json, keep, rows
 from bench.keeping.tables import show
 
+START, END = "<!-- keeping: python -m bench.keeping --readme -->", "<!-- /keeping -->"
 PARTS: dict[str, Callable[[bool], Part]] = {
     "law": survival.law,
     "fast": survival.fast,
     "outage": survival.outage,
+    "bulk": bulk.bulk,
     "soak": soak.soak,
 }
 
@@ -23,6 +26,8 @@ PARTS: dict[str, Callable[[bool], Part]] = {
 def main() -> None:
     """Run all parts and keep the results; a quick run is only shown."""
     said = _arguments()
+    if said.readme:
+        return put_table(rows(), START, END)
     for name in said.only or PARTS:
         start = monotonic()
         PROGRESS.print(f"{name} …")
@@ -32,11 +37,14 @@ def main() -> None:
         show(part)
         if not said.quick:
             keep(name, as_json(part, seconds))
+            plots.draw()
+    return None
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.keeping", description=main.__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer of everything")
+    parser.add_argument("--readme", action="store_true", help="write the README's table anew")
     parser.add_argument("--only", action="append", choices=PARTS, help="this part; repeatable")
     return parser.parse_args()
 

@@ -43,5 +43,10 @@ def read() -> dict[str, Any]:
     return results
 
 
+def rows() -> list[dict[str, Any]]:
+    """Return the rows of all parts."""
+    return [row for part in read().values() for row in part["rows"]]
+
+
 def _bar(row: Row) -> str | None:
     return None if row.bar is None else str(row.bar)

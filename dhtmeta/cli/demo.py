@@ -1,7 +1,7 @@
-"""`dhtmeta demo`: the main job on an embedded local DHT, every step checked, as a table."""
+"""`dhtmeta demo`: the main job and a daemon on an embedded local DHT, every step checked."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,9 @@ import click
 from dhtmeta.cli.options import json_option, load_settings, print_json, run, say
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dhtmeta.cli.demo_daemon import Step
     from dhtmeta.engine.publish import Published
     from dhtmeta.engine.resolve import Answer
     from dhtmeta.node import Node
@@ -45,19 +48,23 @@ class Row:
 @click.command(epilog="Example: dhtmeta demo")
 @json_option
 def demo(as_json: bool) -> int:
-    """Publish, query, verify and judge records on a real DHT on this machine. Needs no network."""
-    rows, took = run(_demo(quiet=as_json))
+    """Publish, query, verify, judge and keep records on a real DHT on this machine.
+
+    Needs no network.
+    """
+    rows, steps, took = run(_demo(quiet=as_json))
     if as_json:
-        for row in rows:
-            print_json(_row_json(row))
+        for result in [*map(_row_json, rows), *map(asdict, steps)]:
+            print_json(result)
     else:
-        _print_table(rows, took)
-    return int(any(row.failed for row in rows))
+        _print_tables(rows, steps, took)
+    return int(any(row.failed for row in rows) or not all(step.ok for step in steps))
 
 
-async def _demo(*, quiet: bool) -> tuple[list[Row], float]:
+async def _demo(*, quiet: bool) -> "tuple[list[Row], list[Step], float]":
     import tempfile
 
+    from dhtmeta.cli.demo_daemon import DaemonDemo
     from dhtmeta.testing.swarm import Swarm
 
     started = time.monotonic()
@@ -73,7 +80,11 @@ async def _demo(*, quiet: bool) -> tuple[list[Row], float]:
                 rows = await _main_job(publisher, reader)
                 tell("Asking a node that lies …")
                 rows.append(await _forgery(swarm, reader))
-    return rows, time.monotonic() - started
+                tell("Starting a daemon …")
+                home = Path(directory) / "daemon"
+                home.mkdir()
+                steps = await DaemonDemo(home, swarm.addresses[:3], reader).run()
+    return rows, steps, time.monotonic() - started
 
 
 def _node(swarm: "Swarm", directory: str, name: str) -> "Node":
@@ -190,7 +201,7 @@ async def _forgery(swarm: "Swarm", reader: "Node") -> Row:
     return row
 
 
-def _print_table(rows: list[Row], took: float) -> None:
+def _print_tables(rows: list[Row], steps: "list[Step]", took: float) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -203,11 +214,25 @@ def _print_table(rows: list[Row], took: float) -> None:
     for row in rows:
         table.add_row(*_cells(row))
     Console().print(table)
+    Console().print(_table_of_steps(steps))
     for row in rows:
         for what in row.failed:
             say(f"FAILED: {row.name}: {what}")
-    done = sum(not row.failed for row in rows)
-    say(f"{done} of {len(rows)} rows are as they should be, in {took:.1f} s.")
+    done = sum(not row.failed for row in rows) + sum(step.ok for step in steps)
+    say(f"{done} of {len(rows) + len(steps)} rows are as they should be, in {took:.1f} s.")
+
+
+def _table_of_steps(steps: "list[Step]") -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="A daemon, in a process of its own", box=box.SIMPLE_HEAD)
+    for heading in ("the daemon", "took", "saw", "ok"):
+        table.add_column(heading, overflow="fold")
+    for step in steps:
+        ok = "[green]yes[/]" if step.ok else "[red]NO[/]"
+        table.add_row(step.name, f"{step.milliseconds:,.0f} ms", step.saw, ok)
+    return table
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -1,0 +1,185 @@
+"""The demo's second half: a daemon as a process of its own, started, asked, and stopped."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dhtmeta.node import Node
+
+PATIENCE = 20.0  # s until a step counts as failed: a busy machine may be slow
+
+_SETTINGS = """
+[dht]
+port = 0
+bootstrap_nodes = {bootstrap}
+[identity]
+keys = {keys}
+record = {record}
+[store]
+url = {store}
+[http]
+listen = "127.0.0.1:0"
+keep = true
+[log]
+level = "info"
+format = "json"
+"""
+_RECORD = {
+    "topic": "demo",
+    "network_info": {"node_type": "public", "public_ip": "127.0.0.7", "public_port": 30906},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that the daemon did, how long it took, what there was to see, and whether well."""
+
+    name: str
+    milliseconds: float
+    saw: str
+    ok: bool
+
+
+class DaemonDemo:
+    """Takes a daemon through its life; `reader` is another node, which asks the DHT."""
+
+    def __init__(self, home: Path, bootstrap: list[str], reader: "Node") -> None:
+        self.steps: list[Step] = []
+        self._home = home
+        self._bootstrap = bootstrap
+        self._reader = reader
+        self._url = ""
+        self._key = ""
+
+    async def run(self) -> list[Step]:
+        """Do all of it; what fails ends it."""
+        import aiohttp
+
+        async with self._process() as process, aiohttp.ClientSession() as self._http:
+            life: list[tuple[str, Callable[[], Awaitable[str]]]] = [
+                ("started, ready", lambda: self._start(process)),
+                ("its record is alive", self._alive),
+                ("keeps another's record", self._keep),
+                ("health", self._health),
+                ("metrics", self._metrics),
+                ("stopped by SIGTERM", lambda: self._stop(process)),
+            ]
+            for name, step in life:
+                if not await self._take(name, step):
+                    break
+        return self.steps
+
+    async def _take(self, name: str, step: Callable[[], Awaitable[str]]) -> bool:
+        start = time.monotonic()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                saw, ok = await step(), True
+        except Exception as error:  # noqa: BLE001 - whatever it is, the demo shows it
+            saw, ok = f"{type(error).__name__}: {error}", False
+        self.steps.append(Step(name, 1000 * (time.monotonic() - start), saw, ok))
+        return ok
+
+    @contextlib.asynccontextmanager
+    async def _process(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        config, record = self._home / "daemon.toml", self._home / "record.json"
+        paths = {name: str(self._home / name) for name in ("keys", "store.db")}
+        quoted = {
+            "bootstrap": json.dumps(self._bootstrap),
+            "keys": json.dumps(paths["keys"]),
+            "store": json.dumps(paths["store.db"]),
+            "record": json.dumps(str(record)),
+        }
+        record.write_text(json.dumps(_RECORD))
+        config.write_text(_SETTINGS.format(**quoted))
+        words = (sys.executable, "-m", "dhtmeta", "daemon", "--config", str(config))
+        environment = {name: one for name, one in os.environ.items() if name[:8] != "DHTMETA_"}
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment | {"XDG_DATA_HOME": str(self._home)},
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+
+    async def _start(self, process: asyncio.subprocess.Process) -> str:
+        assert process.stderr is not None
+        while not self._url:
+            line = await process.stderr.readline()
+            if not line:
+                raise RuntimeError("the daemon ended")
+            said = json.loads(line)["event"]
+            self._url = said.partition("HTTP on ")[2]
+        self._reading = asyncio.create_task(process.stderr.read())  # so that it never blocks
+        while (await self._get("/ready"))[0] != 200:
+            await asyncio.sleep(0.05)
+        return self._url
+
+    async def _alive(self) -> str:
+        """Read its record over the DHT, as a peer would."""
+        from dhtmeta.errors import NotFound
+
+        topology = (await self._get("/topology"))[1]
+        self._key = topology["node"]["public_key"]
+        while True:
+            with contextlib.suppress(NotFound):
+                answer = await self._reader.query(self._key, policy="freshest")
+                verdict = answer.connectability
+                assert verdict is not None
+                assert verdict.verdict == "direct", verdict
+                return f"seq {answer.seq} over the DHT: {verdict.verdict}, {verdict.address}"
+            await asyncio.sleep(0.1)
+
+    async def _keep(self) -> str:
+        """Put a signed item through the gateway, without giving anybody its key."""
+        from dhtmeta.values.item import SignedItem, encode_value
+        from dhtmeta.values.keys import Identity
+        from dhtmeta.values.signed_file import to_signed_file
+
+        item = SignedItem.sign(Identity.generate(), encode_value({b"name": b"kept"}), 1)
+        url = f"{self._url}/v1/records/{item.public_key.hex()}"
+        headers = {"Content-Type": "application/json"}
+        async with self._http.put(url, data=to_signed_file(item), headers=headers) as response:
+            said = await response.json(content_type=None)
+            assert response.status == 201, said
+        answer = await self._reader.query(item.public_key, policy="freshest")
+        assert answer.item == item
+        assert said["kept"], said
+        return f"201, {said['copies']} copies, found over the DHT"
+
+    async def _health(self) -> str:
+        status, said = await self._get("/health")
+        assert status == 200, said
+        assert said["state"] == "ready", said
+        return f"{said['state']}, {len(said['problems'])} problems"
+
+    async def _metrics(self) -> str:
+        async with self._http.get(f"{self._url}/metrics") as response:
+            text = await response.text()
+        values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
+        published = float(values['dhtmeta_publishes_total{result="ok"}'])
+        failed = float(values['dhtmeta_publishes_total{result="failed"}'])
+        assert (published, failed) == (2, 0), (published, failed)
+        return f"{published:.0f} published, {failed:.0f} failed, {len(values)} series"
+
+    async def _stop(self, process: asyncio.subprocess.Process) -> str:
+        process.send_signal(signal.SIGTERM)
+        code = await process.wait()
+        assert code == 0, code
+        return f"exit code {code}"
+
+    async def _get(self, path: str) -> tuple[int, Any]:
+        async with self._http.get(f"{self._url}{path}") as response:
+            return response.status, await response.json()

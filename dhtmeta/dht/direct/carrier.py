@@ -101,7 +101,8 @@ class DirectCarrier:
         self._core: Core | None = None
         self._futures: dict[Operation, asyncio.Future[None]] = {}
         self._listeners: dict[Search, Callable[[SignedItem], None]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_due = 0.0  # uvloop's handles do not tell where it is due already
         self._turn: asyncio.Handle | None = None
         self._slots = asyncio.Semaphore(OPERATIONS_AT_ONCE)
         self._wanted = 0
@@ -225,11 +226,11 @@ class DirectCarrier:
 
     def _set_timer(self, due: float | None) -> None:
         """Keep one timer; an earlier one than needed fires for nothing, which is cheaper."""
-        if due is None or (self._timer is not None and self._timer.when() <= due):
+        if due is None or (self._timer is not None and self._timer_due <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(due, self._on_timer)
+        self._timer, self._timer_due = self._loop.call_at(due, self._on_timer), due
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -530,3 +530,13 @@ def test_what_nodes_say_they_took_but_do_not_hold_is_not_stored(
                 await carrier.put_item(KEY, b"", choose, WAIT)
 
     sim_run(main())
+
+
+async def test_a_timer_that_was_due_already_is_no_obstacle_to_the_next() -> None:
+    carrier = await sim_carrier(SimNet(8, seed=1), seed=1)  # on uvloop, whose handles differ
+    loop = asyncio.get_running_loop()
+    try:
+        for due in (loop.time() - 1, loop.time() - 2, loop.time() + 3600):
+            carrier._set_timer(due)
+    finally:
+        await carrier.close()

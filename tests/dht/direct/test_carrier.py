@@ -27,7 +27,7 @@ from dhtmeta.errors import (
 from dhtmeta.krpc import messages
 from dhtmeta.krpc.codec import decode
 from dhtmeta.krpc.compact import Contact, Endpoint
-from dhtmeta.testing.sim_carrier import SimulatedNode
+from dhtmeta.testing.sim_carrier import SimulatedNode, sim_carrier
 from dhtmeta.testing.sim_loop import sim_run
 from dhtmeta.testing.sim_socket import SimSocket
 from dhtmeta.testing.simnet import SimNet, constant_round_trip

@@ -18,7 +18,7 @@ export NODE_EXTRA_CA_CERTS ?= $(SYSTEM_CERTIFICATES)
 endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench bench-direct fuzz build clean
+.PHONY: demo test check bench bench-direct bench-keeping fuzz build clean
 
 demo: build
 	$(RUN) dhtmeta demo
@@ -37,6 +37,9 @@ bench: build $(VENV)/test.done $(VENV)/bench.done
 
 bench-direct: build $(VENV)/test.done $(VENV)/bench.done
 	$(RUN) bench.direct
+
+bench-keeping: build $(VENV)/test.done $(VENV)/bench.done
+	$(RUN) bench.keeping
 
 # For so many seconds each; what is found is kept in build/fuzz.
 FUZZ_SECONDS ?= 120

@@ -9,7 +9,7 @@ from time import monotonic
 
 from bench.direct.conditions import PROGRESS
 from bench.direct.readme import put_table
-from bench.keeping import bulk, plots, soak, survival
+from bench.keeping import bulk, lifecycle, memory, plots, soak, survival
 from bench.keeping.results import Part, as_json, keep, rows
 from bench.keeping.tables import show
 
@@ -19,6 +19,8 @@ PARTS: dict[str, Callable[[bool], Part]] = {
     "fast": survival.fast,
     "outage": survival.outage,
     "bulk": bulk.bulk,
+    "memory": memory.memory,
+    "lifecycle": lifecycle.lifecycle,
     "soak": soak.soak,
 }
 

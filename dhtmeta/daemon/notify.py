@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class Systemd:
-    """The supervisor, if there is one; `watchdog` is how often it wants a sign of life, in seconds."""
+    """The supervisor, if there is one; `watchdog` is how often (s) it wants a sign of life."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")

@@ -16,7 +16,7 @@ from typing import IO, Self
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
 from dhtmeta.config import CarrierName
-from dhtmeta.const import CARRIERS, LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
+from dhtmeta.const import CARRIERS, DUE_AHEAD, LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
 from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.dht.direct.carrier import DirectCarrier
@@ -246,7 +246,13 @@ class Node:
         self._publisher = Publisher(cache, ledger, network, clock, self.planner)
         keeper = Keeper(cache, ledger, network, self.planner, self.counts, clock)
         self.republisher = Republisher(
-            ledger, keeper, self._resign, network, clock, again.packets_per_second
+            ledger,
+            keeper,
+            self._resign,
+            network,
+            clock,
+            again.packets_per_second,
+            min(DUE_AHEAD, interval / 12),
         )
 
     def _network(self) -> Carrier:
@@ -368,6 +374,11 @@ class Node:
         """Return how many records are kept, due, late, damaged; late is one interval overdue."""
         now = self.clock()
         return await self._ledger.totals(now, now - self.planner.interval)
+
+    async def is_stored(self, item: SignedItem) -> bool:
+        """Whether these bytes were stored before and are kept, as this store has it."""
+        entry = await self._ledger.newest(item.target)
+        return entry is not None and entry.item == item and entry.is_kept
 
     async def due_at_once(self, looked_before: float = math.inf, due_after: float = 0.0) -> int:
         """Have what is kept be due now, and return how many records that is.

@@ -1,7 +1,7 @@
 """The daemon: in which order its rooms start and stop, what signals do, in which state it is.
 
 A store that fails, a network that is gone, a file that is broken: each is told of in the state,
-and none of them ends the daemon. It ends at SIGTERM, within a second.
+and none of them ends the daemon. It ends at SIGTERM, within a second, or by a bug of ours.
 """
 
 import asyncio
@@ -28,9 +28,10 @@ from dhtmeta.daemon.notify import Systemd
 from dhtmeta.daemon.own_record import OwnRecord
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
-from dhtmeta.errors import ConfigError, DhtmetaError, NetworkUnreachable
+from dhtmeta.errors import ConfigError, DhtmetaError, NetworkUnreachable, PortError
 from dhtmeta.node import Node
 from dhtmeta.store.due import Totals
+from dhtmeta.values.keys import PRIVATE_FILE
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +45,16 @@ class Daemon:
     def __init__(
         self, load: Callable[[], Settings], clock: Callable[[], float] | None = None
     ) -> None:
-        """Read the settings; ConfigError if that cannot be done. `clock` gives Unix s, for tests."""
+        """Read the settings; ConfigError if that fails. `clock` gives Unix seconds, for tests."""
         self._load = load
-        self.settings = load()
+        self.settings = self._at_start = load()
         self._systemd = Systemd()
         self._stop = asyncio.Event()
         self._online: bool | None = None  # None: not known yet
         self._totals = NOTHING
         self._config_problem: str | None = None
+        self._ledger_problem: str | None = None
+        self._bug: Exception | None = None  # what ended us
         self._own: OwnRecord | None = None
         self._server: Server | None = None
         listen = self.settings.dht.listen or default_listen(self.settings)
@@ -60,10 +63,10 @@ class Daemon:
         self._clock_watch = ClockWatch(self._started_at, _steady())
 
     async def run(self) -> None:
-        """Run until SIGTERM, SIGINT or `stop`. Raises what makes a start impossible."""
+        """Run until SIGTERM, SIGINT or `stop`. Raises what makes a start impossible, and bugs."""
         configure_logs(self.settings.log)
         async with contextlib.AsyncExitStack() as opened:
-            await opened.enter_async_context(self.node)
+            await self._open_node(opened)
             await self._serve(opened)
             self._take_signals(opened)
             tasks = [asyncio.create_task(self._ended_only_by_us(one)) for one in self._work()]
@@ -73,6 +76,8 @@ class Daemon:
             await self._stop.wait()
             log.info("stopping")
             self._systemd.tell("STOPPING=1")
+        if self._bug is not None:
+            raise self._bug
 
     def stop(self) -> None:
         """End it; `run` returns within a second."""
@@ -82,6 +87,16 @@ class Daemon:
     def http_endpoint(self) -> tuple[str, int] | None:
         """Where HTTP is answered: (ip, TCP port); None where it is switched off."""
         return None if self._server is None else self._server.endpoint
+
+    async def _open_node(self, opened: contextlib.AsyncExitStack) -> None:
+        try:
+            await opened.enter_async_context(self.node)
+        except PortError as error:  # it names an option of the command line
+            setting = "listen" if self.settings.dht.listen else "port"
+            why = str(error).partition(";")[0]
+            raise PortError(
+                f"{why}; stop what uses it, or choose another with [dht] {setting}"
+            ) from error
 
     async def _serve(self, opened: contextlib.AsyncExitStack) -> None:
         if not self.settings.http.listen:
@@ -109,7 +124,8 @@ class Daemon:
         if self._systemd.watchdog is not None:
             work.append(self._feed_watchdog(self._systemd.watchdog))
         if self.settings.identity.record:
-            self._own = OwnRecord(Path(self.settings.identity.record), self.node.publish)
+            record, key = Path(self.settings.identity.record), self.settings.keys / PRIVATE_FILE
+            self._own = OwnRecord(record, key, self.node.publish)
             work.append(self._own.run())
         return work
 
@@ -117,10 +133,10 @@ class Daemon:
         """Run what shall never end; if it does, the daemon does, and its supervisor starts it."""
         try:
             await work
-        except Exception:
+        except Exception as error:
             log.exception("a bug of ours: the daemon stops, so that it can be started anew")
+            self._bug = error
             self._stop.set()
-            raise
 
     # signals
 
@@ -133,7 +149,7 @@ class Daemon:
         opened.callback(loop.remove_signal_handler, signal.SIGHUP)
 
     def reload(self) -> None:
-        """Read the settings again; what is broken changes nothing, what needs a restart is named."""
+        """Read the settings again; broken ones change nothing, what needs a restart is named."""
         self._systemd.tell("RELOADING=1")
         try:
             new = self._load()
@@ -146,11 +162,12 @@ class Daemon:
         self._systemd.tell("READY=1")
 
     def _apply(self, new: Settings) -> None:
-        waiting = [name for name in FIXED if getattr(new, name) != getattr(self.settings, name)]
-        if new.http.listen != self.settings.http.listen:
-            waiting.append("http] listen")
+        old = self._at_start
+        waiting = [f"[{name}]" for name in FIXED if getattr(new, name) != getattr(old, name)]
+        if new.http.listen != old.http.listen:
+            waiting.append("[http] listen")
         if waiting:
-            log.warning("what changed in [%s] needs a restart", "], [".join(waiting))
+            log.warning("what changed in %s needs a restart", ", ".join(waiting))
         configure_logs(new.log)
         self.node.planner.max_loss = new.republish.max_loss
         self.node.republisher.pace.rate = new.republish.packets_per_second
@@ -177,10 +194,13 @@ class Daemon:
             await asyncio.sleep(ONLINE_POLL if self._online else 1.0)
 
     async def _watch_ledger(self) -> None:
-        """Count what is kept; the store says itself why it cannot be asked."""
+        """Count what is kept."""
         while True:
-            with contextlib.suppress(DhtmetaError):
+            try:
                 self._totals = await self.node.totals()
+                self._ledger_problem = None
+            except DhtmetaError as error:
+                self._ledger_problem = str(error)
             await asyncio.sleep(TOTALS_POLL)
 
     async def _watch_clock(self) -> None:
@@ -230,7 +250,7 @@ class Daemon:
     def _problems(self) -> tuple[str, ...]:
         damaged = self._totals.damaged
         said = (
-            self.node.store_failure,
+            self.node.store_failure or self._ledger_problem,
             self._config_problem,
             self._own.problem if self._own is not None else None,
             self._clock_watch.problem(_steady()),

@@ -1,4 +1,7 @@
-"""How the daemon's log lines look: one line each on stderr, text for people or JSON for machines."""
+"""How the daemon's log lines look: one line each on stderr, text for people or JSON for machines.
+
+Tracebacks never show variables: one of them may be a private key.
+"""
 
 import logging
 import sys
@@ -7,6 +10,10 @@ from typing import Any
 import structlog
 
 from dhtmeta.config import Log
+
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 
 
 def configure_logs(settings: Log) -> None:
@@ -17,7 +24,7 @@ def configure_logs(settings: Log) -> None:
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        *([structlog.processors.dict_tracebacks] if json else []),
+        *([_TRACEBACKS] if json else []),
     ]
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
@@ -33,4 +40,8 @@ def configure_logs(settings: Log) -> None:
 def _renderer(json: bool) -> Any:
     if json:
         return structlog.processors.JSONRenderer()
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        pad_event_to=0,
+        exception_formatter=structlog.dev.plain_traceback,
+    )

@@ -18,7 +18,12 @@ def holder(node_id: bytes) -> bytes:
 
 def pack_holders(since: Mapping[bytes, float]) -> bytes:
     """Return the column for holders (4 bytes each) and since when they are (Unix s)."""
-    return b"".join(_HOLDER.pack(one, max(0, int(then))) for one, then in since.items())
+    return b"".join(_HOLDER.pack(one, _seconds(then)) for one, then in since.items())
+
+
+def _seconds(then: float) -> int:
+    """Return what fits into 4 bytes, whatever the clock says."""
+    return min(max(0, int(then)), 2**32 - 1)
 
 
 def unpack_holders(packed: bytes | None) -> dict[bytes, float]:

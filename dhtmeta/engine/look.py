@@ -7,7 +7,7 @@ is kept from then on; another value under the same seq is reported, and ours is 
 import logging
 from collections.abc import Callable
 
-from dhtmeta.const import CLOSEST, KEEP_DEADLINE, LAST_LOOK
+from dhtmeta.const import KEEP_DEADLINE, LAST_LOOK
 from dhtmeta.dht.carrier import Carrier, KeepOutcome, Standing
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.counts import Counts
@@ -55,7 +55,7 @@ class Keeper:
         self._learn(entry, since, outcome.standing, now)
         newer = outcome.standing.newer
         if newer is not None:
-            await self._adopt(entry.item, newer, now)
+            await self._adopt(entry, newer, now)
             return None, outcome.sent
         return self._looked(entry.item, since, outcome, now), outcome.sent
 
@@ -101,14 +101,11 @@ class Keeper:
             counts.copies_lost += len(died)
             self._planner.mortality.learn(lived, died)
 
-    async def _adopt(self, item: SignedItem, newer: SignedItem, now: float) -> None:
-        """Keep what the owner has published since, and look at that soon."""
-        log.info(
-            "seq %d of target %s is kept in place of %d", newer.seq, newer.target.hex(), item.seq
-        )
-        await self._ledger.reserve(newer)
-        due = self._planner.first_look(newer.target, CLOSEST, now)
-        await self._ledger.confirm(newer, 0, min(due, now), now)
+    async def _adopt(self, entry: LedgerEntry, newer: SignedItem, now: float) -> None:
+        """Keep what the owner has published since, for whom the older was, and look at that now."""
+        seq, target = entry.item.seq, newer.target.hex()
+        log.info("seq %d of target %s is kept in place of %d", newer.seq, target, seq)
+        await self._ledger.confirm(newer, 0, now, now, origin=entry.origin)
         self._cache.raise_floor(newer.target, newer.seq, now)
         self.counts.adopted += 1
 

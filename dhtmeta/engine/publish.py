@@ -162,7 +162,8 @@ class Publisher:
                 entry = await self._ledger.newest(target)  # a publish may have had its turn first
                 if entry is None or entry.state is not State.RESERVED:
                     return False
-                after = After.KEEP if entry.origin is Origin.LOCAL else After.NOTHING
+                # soon due: whether it is to be signed anew shows then
+                after = After.RESIGN if entry.origin is Origin.LOCAL else After.NOTHING
                 await self._put_exact(entry.item, None, end, after, entry.origin)
         except DhtmetaError as error:
             log.warning("unfinished publish of target %s: %s", target.hex(), error)

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from itertools import islice
 
 from cachetools import LRUCache
 
@@ -62,8 +63,8 @@ class Republisher:
         self._clock = clock
         self._ahead = ahead
         self._slots = asyncio.Semaphore(KEPT_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._looked: list[Looked] = []  # not written down yet
+        self._tasks: dict[bytes, asyncio.Task[None]] = {}  # by target
+        self._looked: dict[bytes, Looked] = {}  # by target; not written down yet
         self._failures: LRUCache[bytes, int] = LRUCache(FAILURES_KEPT)  # in a row, by target
 
     async def run(self) -> None:
@@ -125,11 +126,12 @@ class Republisher:
                 for target, why in page.damaged:
                     await self._set_aside(target, why)
                 for entry in sorted(page.entries, key=lambda one: one.item.target):
-                    await self._begin(entry)
+                    if self._is_to_do(entry, before):
+                        await self._begin(entry)
                 after = page.after
                 if after is None:
                     break
-            await asyncio.gather(*self._tasks)
+            await asyncio.gather(*self._tasks.values())
         finally:
             noting.cancel()
             with suppress(asyncio.CancelledError):
@@ -142,16 +144,30 @@ class Republisher:
         )
         await self._ledger.set_aside(target, why)
 
+    def _is_to_do(self, entry: LedgerEntry, before: float) -> bool:
+        """Whether it is neither under way, nor done and only to be written down."""
+        target = entry.item.target
+        looked = self._looked.get(target)
+        done = looked is not None and looked.seq == entry.item.seq and looked.next_due > before
+        return not done and target not in self._tasks
+
     async def _begin(self, entry: LedgerEntry) -> None:
-        """Start the work on one record when it is its turn."""
+        """Start the work on one record when it is its turn.
+
+        NetworkUnreachable ends the sweep: else all that is due would fail, one by one.
+        """
         await self.pace.begin()
         await self._slots.acquire()
-        task = asyncio.create_task(self._work(entry))
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        try:
+            await self._carrier().ready(READY_DEADLINE)
+        except BaseException:
+            self._slots.release()
+            raise
+        task = self._tasks[entry.item.target] = asyncio.create_task(self._work(entry))
+        task.add_done_callback(lambda _: self._ended(entry.item.target))
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _ended(self, target: bytes) -> None:
+        del self._tasks[target]
         self._slots.release()
 
     async def _work(self, entry: LedgerEntry) -> None:
@@ -164,31 +180,35 @@ class Republisher:
                 self.pace.end(sent)
                 self._failures.pop(entry.item.target, None)
                 if looked is not None:
-                    self._looked.append(looked)
+                    self._looked[looked.target] = looked
         except (NetworkUnreachable, StoreError) as error:
             log.debug("target %s stays due: %s", entry.item.target.hex(), error)
         except DhtmetaError as error:
-            self._looked.append(self._retry(entry, error))
-        except Exception:
+            self._retry(entry, error)
+        except Exception as error:
             log.exception("unexpected, while target %s was kept", entry.item.target.hex())
+            self._retry(entry, error)
         self.done += 1
 
-    def _retry(self, entry: LedgerEntry, error: DhtmetaError) -> Looked:
-        """Try again later, ever later; the copies that were there are probably there still."""
+    def _retry(self, entry: LedgerEntry, error: Exception) -> None:
+        """Try again later, ever later; the copies that were there are probably there still.
+
+        What is due is worked on so much ahead, and yet this shall not be before its time.
+        """
         self._keeper.counts.looks_failed += 1
         target = entry.item.target
         failures = self._failures.get(target, 0)
         self._failures[target] = failures + 1
         wait = min(RETRY_FIRST * 2**failures, RETRY_LAST)
         log.info("target %s is tried again in %.0f s: %s", target.hex(), wait, error)
-        return Looked(
+        self._looked[target] = Looked(
             target=target,
             seq=entry.item.seq,
             copies=entry.copies,
             holders=entry.holders,
-            next_due=self._clock() + wait,
+            next_due=self._clock() + self._ahead + wait,
             last_ok=None,
-            last_error=str(error),
+            last_error=str(error) or repr(error),
         )
 
     async def _note_regularly(self) -> None:
@@ -199,22 +219,23 @@ class Republisher:
 
     async def _note(self) -> None:
         """Write down how it went, in batches; what cannot be written stays in mind."""
-        while self._looked:
-            batch = self._looked[:DUE_PAGE]
+        while batch := list(islice(self._looked.values(), DUE_PAGE)):
             await self._ledger.note(batch)
-            del self._looked[: len(batch)]
+            for one in batch:
+                if self._looked.get(one.target) is one:
+                    del self._looked[one.target]
 
     async def _rest(self) -> float:
-        """Return for how long nothing is due, in seconds, and at least one: errors are no loop."""
+        """Return for how long (s) nothing is due; what failed and stays due waits, too."""
         with suppress(StoreError):
             due = await self._ledger.next_due()
             if due is not None:
-                return min(max(due - self._clock() - self._ahead / 2, NOTE_INTERVAL), IDLE_POLL)
+                return min(max(due - self._clock() - self._ahead / 2, STORE_RETRY), IDLE_POLL)
         return IDLE_POLL
 
     async def _stop(self) -> None:
         """Give up what is under way, and write down what is done."""
-        tasks = list(self._tasks)
+        tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

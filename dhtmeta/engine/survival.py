@@ -45,10 +45,11 @@ class Law:
     def risk(self, age: float, seconds: float) -> float:
         """Return the hazard that a copy of an age (s) runs in so many seconds more.
 
-        It is alive then with probability exp(-risk).
+        It is alive then with probability exp(-risk). What is negative counts as 0.
         """
         scale, shape = self.speed / SURVIVAL_SCALE, self.shape
-        if not age:
+        seconds = max(seconds, 0.0)
+        if age <= 0:
             return float((seconds * scale) ** shape)
         return float(((age + seconds) * scale) ** shape - (age * scale) ** shape)
 

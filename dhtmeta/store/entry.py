@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final
 
-from dhtmeta.store.tables import Origin, State
+from dhtmeta.store.tables import NEVER, Origin, State
 from dhtmeta.values.item import SignedItem
 
 _KINDS: Final[dict[str, tuple[type, ...]]] = {
@@ -32,6 +32,11 @@ class LedgerEntry:
     holders: bytes | None
     last_ok: float | None
     origin: Origin
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it was stored, and is kept alive since then."""
+        return self.state is State.STORED and self.next_due < NEVER
 
 
 def read_entry(target: bytes, row: Any) -> LedgerEntry:

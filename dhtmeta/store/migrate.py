@@ -62,7 +62,7 @@ async def _back_up(connection: AsyncConnection, url: str, version: int) -> Path:
     partial = path.with_name(f"{path.name}.schema-{version}.partial")
     try:
         _forget(partial)  # of a start that was killed
-        await _copy(connection, partial)
+        await _copy(path, partial)
         return _named(partial, path, version)
     except (OSError, sqlite3.Error) as error:
         with contextlib.suppress(OSError):
@@ -89,11 +89,12 @@ def _named(partial: Path, path: Path, version: int) -> Path:
     return backup
 
 
-async def _copy(connection: AsyncConnection, path: Path) -> None:
-    """Copy what is committed, the write-ahead log included."""
-    source = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(source, aiosqlite.Connection)
-    async with aiosqlite.connect(path) as target:
+async def _copy(path: Path, to: Path) -> None:
+    """Copy what is committed, the write-ahead log included.
+
+    SQLite copies through no connection that is writing, so through one of its own.
+    """
+    async with aiosqlite.connect(path) as source, aiosqlite.connect(to) as target:
         await source.backup(target)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import aiosqlite
 from cachetools import LRUCache
-from sqlalchemy import Table, bindparam, delete, event, func, or_, select, update
+from sqlalchemy import Table, bindparam, delete, event, func, or_, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -75,6 +75,7 @@ class Store:
         self.failure: str | None = None  # why the last write failed, None once one worked
         self._rows: Rows = {}
         self._writer: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()  # one write at a time
         self._wake = asyncio.Event()  # something waits to be written
         self._full = asyncio.Event()  # a whole batch does
         self._closing = False  # the writer shall write what waits, and end
@@ -183,26 +184,29 @@ class Store:
 
     @contextlib.asynccontextmanager
     async def write(self, busy: float = BUSY_TIMEOUT) -> AsyncIterator[AsyncConnection]:
-        """Run one transaction as `begin` does, and have `failure` say whether the disk took it."""
+        """Run one transaction as `begin` does, and have `failure` say whether the disk took it.
+
+        Ours wait for each other here: SQLite would let them fight, and some starve.
+        """
         try:
-            async with self.begin(busy) as connection:
-                before = await _changes(connection)
+            async with self._turn, self.begin(busy) as connection:
+                if self.failure is not None:
+                    await _ask_the_disk(connection)
                 yield connection
-                changed = await _changes(connection) > before
         except StoreError as error:
             if self.failure is None:
                 log.warning("%s", error)
             self.failure = str(error)
+            self._wake.set()  # the writer goes on trying
             raise
-        if changed and self.failure is not None:  # else the disk was not asked
+        if self.failure is not None:
             log.warning("the store %s can be written again", self.url)
             self.failure = None
 
     async def _try_again(self) -> None:
-        """Write the least there is, after a failure: what failed may wait for nobody to write."""
-        version = tables.schema.c.version
-        async with self.write(WRITE_BEHIND_BUSY) as connection:
-            await connection.execute(update(tables.schema).values(version=version))
+        """Clear `failure` if the disk takes writes by now, though nobody has any."""
+        async with self.write(WRITE_BEHIND_BUSY):
+            pass
 
     # written behind
 
@@ -327,11 +331,10 @@ class Store:
         await self.engine.dispose()
 
 
-async def _changes(connection: AsyncConnection) -> int:
-    """Return how many rows were changed through this connection since it was opened."""
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert raw is not None
-    return int(raw.total_changes)
+async def _ask_the_disk(connection: AsyncConnection) -> None:
+    """Write a few bytes that nobody reads: SQLite leaves out what changes nothing."""
+    count = (await connection.exec_driver_sql("PRAGMA user_version")).scalar_one()
+    await connection.exec_driver_sql(f"PRAGMA user_version = {(count + 1) % 2**31}")
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

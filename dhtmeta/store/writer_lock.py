@@ -6,6 +6,7 @@ Both would be told seq n + 1 and success, and readers would meet either value (F
 import asyncio
 import contextlib
 import fcntl
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import IO
@@ -50,7 +51,7 @@ class WriterLock:
         return self._file is not None
 
     def _locked(self) -> IO[bytes] | None:
-        """Open the file and lock it; None while somebody else has it."""
+        """Open the file and lock it; None while somebody else has it, or replaced it meanwhile."""
         try:
             file = self._path.open("rb")
         except OSError as error:
@@ -60,4 +61,14 @@ class WriterLock:
         except BlockingIOError:
             file.close()
             return None
+        if not _is_same(file, self._path):  # keys were rotated: the lock is on a file that is gone
+            file.close()
+            return None
         return file
+
+
+def _is_same(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except OSError:
+        return False

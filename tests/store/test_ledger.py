@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dhtmeta.errors import Conflict, StoreError
-from dhtmeta.store.ledger import Ledger
+from dhtmeta.store.due import Looked
+from dhtmeta.store.ledger import NEVER, Ledger
 from dhtmeta.store.store import Store
 from dhtmeta.store.tables import State
 from dhtmeta.values.item import SignedItem, encode_value
@@ -169,7 +170,9 @@ async def test_a_damaged_reserved_row_is_named(store: Store, path: Path) -> None
 Step = tuple[str, int, bytes, Identity, int]
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["reserve", "confirm", "fail", "supersede", "reopen"]),
+        st.sampled_from(
+            ["reserve", "confirm", "never", "note", "aside", "fail", "supersede", "due", "reopen"]
+        ),
         st.sampled_from(SEQS),
         st.sampled_from(VALUES),
         st.sampled_from([ALICE, BOB]),
@@ -203,6 +206,7 @@ async def _walk(path: Path, steps: list[Step]) -> None:
             for store in stores:
                 entry = await Ledger(store).newest(item.target)
                 assert (entry and entry.item) == held.get(item.target)
+                assert entry is None or entry.copies in (0, entry.item.seq)  # of no other item
     finally:
         for store in stores:
             await store.close()
@@ -215,14 +219,26 @@ async def _step(ledger: Ledger, verb: str, item: SignedItem, held: dict[bytes, S
     if verb == "reserve" and not allowed:
         with pytest.raises(Conflict):
             await ledger.reserve(item)
-    elif verb == "reserve":
-        await ledger.reserve(item)
-    elif verb == "confirm":
-        await ledger.confirm(item, 8, NOW, NOW)
     else:
-        await (ledger.fail if verb == "fail" else ledger.supersede)(item, "because")
-    if allowed and verb in ("reserve", "confirm"):
+        await VERBS[verb](ledger, item)
+    if allowed and verb in ("reserve", "confirm", "never"):
         held[item.target] = item
+
+
+def looked(item: SignedItem) -> Looked:
+    return Looked(item.target, item.seq, item.seq, b"h", NOW + 5, NOW, None)
+
+
+VERBS: dict[str, Callable[[Ledger, SignedItem], Awaitable[object]]] = {
+    "reserve": lambda ledger, item: ledger.reserve(item),
+    "confirm": lambda ledger, item: ledger.confirm(item, item.seq, NOW, NOW),
+    "never": lambda ledger, item: ledger.confirm(item, item.seq, NEVER, NOW, origin="http"),
+    "note": lambda ledger, item: ledger.note([looked(item)]),
+    "aside": lambda ledger, item: ledger.set_aside(item.target, "as if it were damaged"),
+    "fail": lambda ledger, item: ledger.fail(item, "because"),
+    "supersede": lambda ledger, item: ledger.supersede(item, "because"),
+    "due": lambda ledger, item: ledger.make_due(NOW, NOW + 1),
+}
 
 
 RACE = """

@@ -26,7 +26,7 @@ class Storing(Protocol):
 class TopUp:
     """One item on its way to `nodes`; `stored` lists those that took it, `sent` counts datagrams.
 
-    In place of each that does not answer, the next of `spare` is asked.
+    In place of each that does not take it, the next of `spare` is asked.
     """
 
     def __init__(
@@ -74,6 +74,7 @@ class TopUp:
     def refused(self, subject: object, error: Error, now: float) -> None:
         """See `Asker`."""
         self.rejected.append(error.code)
+        self._go_on_with_another()
         self._settled()
 
     def slow(self, subject: object, now: float) -> None:
@@ -85,10 +86,13 @@ class TopUp:
             self.sent += 1
             return True
         self.silent += 1
-        if self._spare:
-            self._put(self._spare.pop(0))
+        self._go_on_with_another()
         self._settled()
         return False
+
+    def _go_on_with_another(self) -> None:
+        if self._spare:
+            self._put(self._spare.pop(0))
 
     def _settled(self) -> None:
         self._waiting -= 1

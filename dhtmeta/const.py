@@ -169,7 +169,8 @@ CLOCK_JUMP: Final = 60.0  # s the clock may be set by without a word: time servi
 CLOCK_JUMP_TOLD: Final = 3600.0  # s for which a jump is told of
 ONLINE_POLL: Final = 10.0  # s between looks whether the network is there
 ONLINE_DEADLINE: Final = 5.0  # s it may take to answer
-TOTALS_POLL: Final = 10.0  # s between counts of the ledger: 40 ms at 1,000,000 rows
+TOTALS_POLL: Final = 10.0  # s between counts of the ledger
+TOTALS_SHARE: Final = 50.0  # times what a count takes (0.5 s at 1,000,000 rows) until the next
 STOP_DEADLINE: Final = 0.9  # s from SIGTERM to the end, whatever is in flight (DESIGN)
 
 # HTTP

@@ -20,6 +20,7 @@ from dhtmeta.const import (
     RECORD_POLL,
     SWEEP,
     TOTALS_POLL,
+    TOTALS_SHARE,
 )
 from dhtmeta.daemon.clock_watch import ClockWatch
 from dhtmeta.daemon.http import Server, start_http
@@ -194,14 +195,15 @@ class Daemon:
             await asyncio.sleep(ONLINE_POLL if self._online else 1.0)
 
     async def _watch_ledger(self) -> None:
-        """Count what is kept."""
+        """Count what is kept, the less often the longer that takes."""
         while True:
+            begun = _steady()
             try:
                 self._totals = await self.node.totals()
                 self._ledger_problem = None
             except DhtmetaError as error:
                 self._ledger_problem = str(error)
-            await asyncio.sleep(TOTALS_POLL)
+            await asyncio.sleep(max(TOTALS_POLL, TOTALS_SHARE * (_steady() - begun)))
 
     async def _watch_clock(self) -> None:
         """Look at everything anew where due times are of a clock that was ahead of this one."""

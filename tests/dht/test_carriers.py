@@ -7,6 +7,7 @@ import pytest
 
 from dhtmeta._fast import bencode, ed25519
 from dhtmeta.errors import (
+    CallerError,
     InvalidKey,
     InvalidSalt,
     InvalidValue,
@@ -215,6 +216,24 @@ async def test_a_loop_that_was_blocked_catches_up(start_any: StartAny, swarm: Sw
     await asyncio.sleep(0)
     time.sleep(0.2)  # noqa: ASYNC251 - the very thing: alerts pile up while nobody reads
     assert all(outcome.converged for outcome in await asyncio.gather(*lookups))
+
+
+async def test_what_is_signed_is_kept_by_who_can_and_refused_by_who_cannot(
+    start_any: StartAny, swarm: Swarm
+) -> None:
+    carrier = await start_any(swarm.addresses[:1])
+    item = SignedItem.sign(Identity.generate(), encode_value({"a": 1}), 7)
+    if carrier.signs_itself:
+        with pytest.raises(CallerError, match="--carrier direct"):
+            await carrier.keep(item, lambda standing: 8, WAIT)
+        return
+    first = await carrier.keep(item, lambda standing: 3, WAIT)
+    assert (first.standing.holding, first.standing.newer) == ((), None)
+    assert set(first.stored) == set(first.standing.lacking[:3])
+    again = await carrier.keep(item, lambda standing: 0, WAIT)
+    assert set(again.standing.holding) == set(first.stored)
+    got = await carrier.get(item.public_key, b"", ignore, WAIT)
+    assert got.item == item
 
 
 async def test_announced_peers_are_found(start_any: StartAny, swarm: Swarm) -> None:

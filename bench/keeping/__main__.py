@@ -9,7 +9,7 @@ from time import monotonic
 
 from bench.direct.conditions import PROGRESS
 from bench.direct.readme import put_table
-from bench.keeping import bulk, lifecycle, memory, plots, soak, survival
+from bench.keeping import bulk, http, lifecycle, memory, plots, soak, survival
 from bench.keeping.results import Part, as_json, keep, rows
 from bench.keeping.tables import show
 
@@ -21,6 +21,7 @@ PARTS: dict[str, Callable[[bool], Part]] = {
     "bulk": bulk.bulk,
     "memory": memory.memory,
     "lifecycle": lifecycle.lifecycle,
+    "http": http.http,
     "soak": soak.soak,
 }
 

@@ -131,6 +131,7 @@ FINISH_WITHIN: Final = 86_400.0  # s an offline start may last and still finish 
 DUE_ROWS: Final = 1000  # due rows read at once: 1.5 MB, and 55 ms to verify
 VERIFIED_AT_ONCE: Final = 50  # of them before other work has its turn: 3 ms
 DUE_ROWS_CHANGED: Final = 2000  # rows made due in one transaction: others wait 0.2 s for it
+HTTP_ROWS: Final = 100_000  # rows of what visitors put and nobody keeps, about 1.5 KB each
 MAX_HOLDERS_BYTES: Final = 256  # who held a row at the last look: 8 bytes for each of 32 nodes
 
 # republish
@@ -171,7 +172,10 @@ ONLINE_POLL: Final = 10.0  # s between looks whether the network is there
 ONLINE_DEADLINE: Final = 5.0  # s it may take to answer
 TOTALS_POLL: Final = 10.0  # s between counts of the ledger
 TOTALS_SHARE: Final = 50.0  # times what a count takes (0.5 s at 1,000,000 rows) until the next
-STOP_DEADLINE: Final = 0.9  # s from SIGTERM to the end, whatever is in flight (DESIGN)
+STOP_DEADLINE: Final = 0.4  # s that work in flight may take to end when the daemon stops
+
+OWN_POLL: Final = 30.0  # s between looks whether our own record is due
+FINISH_INTERVAL: Final = 600.0  # s between tries of what could not be stored when it was published
 
 # HTTP
 HTTP_LISTEN: Final = "127.0.0.1:30680"  # loopback: who may reach it may spend our lookups

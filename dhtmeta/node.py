@@ -11,12 +11,19 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Self, TypeVar
 
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
 from dhtmeta.config import CarrierName
-from dhtmeta.const import CARRIERS, DUE_AHEAD, LOOKUP_DEADLINE, PUT_DEADLINE, RELAY_WAIT
+from dhtmeta.const import (
+    CARRIERS,
+    DUE_AHEAD,
+    FINISH_INTERVAL,
+    LOOKUP_DEADLINE,
+    PUT_DEADLINE,
+    RELAY_WAIT,
+)
 from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.dht.direct.carrier import DirectCarrier
@@ -29,6 +36,7 @@ from dhtmeta.engine.counts import Counts
 from dhtmeta.engine.look import Keeper
 from dhtmeta.engine.planner import Planner
 from dhtmeta.engine.publish import Published, Publisher
+from dhtmeta.engine.renew import Renewer
 from dhtmeta.engine.republish import Republisher
 from dhtmeta.engine.resolve import Answer, Policy, Resolver, Source
 from dhtmeta.errors import (
@@ -36,7 +44,6 @@ from dhtmeta.errors import (
     DeadlineExceeded,
     DhtmetaError,
     InvalidKey,
-    InvalidRecord,
     KeyFileError,
     NetworkUnreachable,
     PortError,
@@ -44,7 +51,6 @@ from dhtmeta.errors import (
 )
 from dhtmeta.krpc.compact import Contact
 from dhtmeta.store.due import Totals
-from dhtmeta.store.entry import LedgerEntry
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
 from dhtmeta.store.tables import Origin
@@ -59,11 +65,12 @@ from dhtmeta.values.keys import (
     take_over,
 )
 from dhtmeta.values.node_id import parse_public_key
-from dhtmeta.values.record import NodeRecord, record_value
-from dhtmeta.values.successor import successor_value
-from dhtmeta.values.wrapping import unwrap
+from dhtmeta.values.record import NodeRecord
+from dhtmeta.values.successor import successor_of, successor_value
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Node:
@@ -112,6 +119,7 @@ class Node:
         self._claim: IO[bytes] | None = None
         self._known_to_others = False
         self.counts = Counts()
+        self.key_failure: str | None = None  # what is wrong with our key files
 
     @property
     def identity(self) -> Identity:
@@ -220,11 +228,15 @@ class Node:
     async def _finish(self) -> None:
         """Finish what an earlier process began to publish; whatever fails is only logged."""
         try:
-            await self._publisher.finish_unfinished()
+            await self._publisher.finish_unfinished(self._is_to_finish)
         except DhtmetaError as error:
             log.warning("unfinished publishes wait for the next start: %s", error)
         except Exception:
             log.exception("unexpected, while unfinished publishes were finished")
+
+    def _is_to_finish(self, item: SignedItem) -> bool:
+        """Whether an unfinished item is still wanted: no successor of a key that is in force."""
+        return item.public_key != self.public_key or successor_of(item) is None
 
     def _assemble(self) -> None:
         cached, found = self.settings.metadata_cache, self.settings.peer_discovery
@@ -245,10 +257,21 @@ class Node:
         self.planner = Planner(jitter, interval=interval, max_loss=again.max_loss)
         self._publisher = Publisher(cache, ledger, network, clock, self.planner)
         keeper = Keeper(cache, ledger, network, self.planner, self.counts, clock)
+        self._keeper = keeper
+        self._renewer = Renewer(
+            self._publisher,
+            ledger,
+            keeper,
+            network,
+            lambda: self.public_key,
+            self._writing,
+            self._counted,
+            clock,
+        )
         self.republisher = Republisher(
             ledger,
             keeper,
-            self._resign,
+            self._renewer.renew,
             network,
             clock,
             again.packets_per_second,
@@ -308,13 +331,14 @@ class Node:
             return await self._counted(publish(own, record, salt, deadline, seq=seq, cas=cas))
 
     @contextlib.asynccontextmanager
-    async def _writing(self, deadline: float) -> AsyncIterator[Identity]:
-        """Be the only one who publishes under our keys, those of now: they may have been rotated.
+    async def _writing(self, deadline: float, *, alone: bool = False) -> AsyncIterator[Identity]:
+        """Be the only process that publishes under our keys, those of now: they may be rotated.
 
-        Who still publishes under the old ones would put a record over their successor's.
+        Who still publishes under the old ones would put a record over their successor's; so who
+        rotates them is `alone` in this process, too.
         """
         _ = self.identity  # made on first use
-        async with self._writer_lock.held(deadline):
+        async with self._writer_lock.held(deadline, alone=alone):
             self._identity = read_identity(self._keys)
             yield self._identity
 
@@ -326,7 +350,7 @@ class Node:
         Raises what `publish` does, and KeyFileError where there are no keys, or others by now.
         """
         asked = read_identity(self._keys)
-        async with self._writing(deadline) as own:
+        async with self._writing(deadline, alone=True) as own:
             if own.public_key != asked.public_key:
                 raise KeyFileError(f"{self._keys} was rotated meanwhile, to {own.public_key.hex()}")
             record = successor_value(own.public_key, next_identity(self._keys))
@@ -348,10 +372,13 @@ class Node:
         `keep` says whether a daemon on this store keeps it alive from then on, `origin` for whom:
         "local" or "http". Needs the direct carrier; raises what `Publisher.put` does.
         """
+        self._known_to_others = True
         putting = self._publisher.put(item, deadline, cas=cas, keep=keep, origin=Origin(origin))
+        if origin == Origin.HTTP:
+            return await putting  # no publish of ours: HTTP counts its answers itself
         return await self._counted(putting)
 
-    async def _counted(self, publishing: Awaitable[Published]) -> Published:
+    async def _counted(self, publishing: Awaitable[T]) -> T:
         """Count how it ends, and remember that nodes that take a put list its sender (FACTS)."""
         self._known_to_others = True
         try:
@@ -361,14 +388,23 @@ class Node:
         except DhtmetaError:
             self.counts.publishes_failed += 1
             raise
-        self.counts.publishes_ok += 1
+        self.counts.publishes_ok += published is not None
         return published
 
     # what is kept alive
 
     async def keep_alive(self) -> None:
         """Keep alive, until cancelled, what this store says is to be kept (DESIGN, "Republish")."""
-        await self.republisher.run()
+        interval = self.planner.interval
+        await asyncio.gather(
+            self.republisher.run(), self._renewer.run(interval), self._finish_regularly()
+        )
+
+    async def _finish_regularly(self) -> None:
+        """Finish what could not be stored when it was published."""
+        while True:
+            await asyncio.sleep(FINISH_INTERVAL)
+            await self._finish()
 
     async def totals(self) -> Totals:
         """Return how many records are kept, due, late, damaged; late is one interval overdue."""
@@ -388,33 +424,29 @@ class Node:
         now = self.clock()
         return await self._ledger.make_due(now, looked_before, max(now, due_after))
 
+    async def clock_was_set(self) -> None:
+        """Look at everything anew: due times, and how long copies live, are of another clock."""
+        self._keeper.clock_set_at = self.clock()
+        await self.due_at_once()
+
     @property
     def store_failure(self) -> str | None:
         """Why the store could not be written the last time, and what to do; None if it could."""
         return self._store.failure
 
-    async def _resign(self, entry: LedgerEntry) -> bool:
-        """Publish a NodeRecord of ours anew; False where it is another's, or plain.
-
-        A carrier that signs itself can do nothing else with plain values of ours.
-        """
-        item = entry.item
-        if not self._has_key or item.public_key != self.identity.public_key:
-            return False
-        record = _node_record(item)
-        if record is None and not self._network().signs_itself:
-            return False
-        value = unwrap(item.value) if record is None else record
-        async with self._writing(PUT_DEADLINE) as own:
-            if item.public_key != own.public_key:
-                return False  # rotated since we looked
-            await self._counted(self._publisher.publish(own, value, item.salt))
-        return True
-
     @property
-    def _has_key(self) -> bool:
-        """Whether there is a key of ours; who only keeps others' records needs none."""
-        return self._identity is not None or (self._keys / PRIVATE_FILE).exists()
+    def public_key(self) -> bytes | None:
+        """Our public key; None where there are no keys yet, or `key_failure` says what is wrong.
+
+        Who only keeps others' records needs none.
+        """
+        self.key_failure = None
+        if self._identity is None and (self._keys / PRIVATE_FILE).exists():
+            try:
+                self._identity = read_identity(self._keys)
+            except KeyFileError as error:
+                self.key_failure = str(error)
+        return None if self._identity is None else self._identity.public_key
 
     async def query(
         self,
@@ -483,15 +515,6 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     """Cancel a background task, and return when it has ended."""
     task.cancel()
     await asyncio.wait([task])
-
-
-def _node_record(item: SignedItem) -> NodeRecord | None:
-    """Return the NodeRecord that an item holds, None for a plain value or a broken one."""
-    value = record_value(item.value)
-    try:
-        return None if value is None else NodeRecord.from_value(value, item.public_key)
-    except InvalidRecord:
-        return None
 
 
 def _node_id_beside(node_ids: list[bytes]) -> bytes | None:

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 
 from dhtmeta import config
@@ -18,6 +19,8 @@ from dhtmeta.const import (
     ONLINE_DEADLINE,
     ONLINE_POLL,
     RECORD_POLL,
+    STOP_DEADLINE,
+    STORE_RETRY,
     SWEEP,
     TOTALS_POLL,
     TOTALS_SHARE,
@@ -171,7 +174,7 @@ class Daemon:
             log.warning("what changed in %s needs a restart", ", ".join(waiting))
         configure_logs(new.log)
         self.node.planner.max_loss = new.republish.max_loss
-        self.node.republisher.pace.rate = new.republish.packets_per_second
+        self.node.republisher.pace.change(new.republish.packets_per_second)
         if self._server is not None:
             self._server.apply(new.http)
         self.settings = new
@@ -208,16 +211,25 @@ class Daemon:
     async def _watch_clock(self) -> None:
         """Look at everything anew where due times are of a clock that was ahead of this one."""
         latest = self.node.clock() + 2 * LAST_LOOK
-        with contextlib.suppress(DhtmetaError):
-            await self.node.due_at_once(due_after=latest)
+        await self._persist(lambda: self.node.due_at_once(due_after=latest))
         while True:
             await asyncio.sleep(RECORD_POLL)
             jump = self._clock_watch.look(self.node.clock(), _steady())
             if jump:
                 log.error("%s", self._clock_watch.problem(_steady()))
-            if jump < -SWEEP:
-                with contextlib.suppress(DhtmetaError):
-                    await self.node.due_at_once()
+            if abs(jump) > SWEEP:
+                await self._persist(self.node.clock_was_set)
+
+    async def _persist(self, act: Callable[[], Awaitable[object]]) -> None:
+        """Try until the store takes it."""
+        while True:
+            try:
+                await act()
+            except DhtmetaError as error:
+                log.warning("tried again: %s", error)
+                await asyncio.sleep(STORE_RETRY)
+            else:
+                return
 
     async def _feed_watchdog(self, every: float) -> None:
         while True:
@@ -237,6 +249,7 @@ class Daemon:
             due=totals.due,
             late=totals.late,
             damaged=totals.damaged,
+            unfinished=totals.unfinished,
             speed=self.node.planner.mortality.law().speed,
         )
 
@@ -254,6 +267,7 @@ class Daemon:
         said = (
             self.node.store_failure or self._ledger_problem,
             self._config_problem,
+            self.node.key_failure,
             self._own.problem if self._own is not None else None,
             self._clock_watch.problem(_steady()),
             f"{damaged} damaged rows of the ledger are not kept: restore them from a backup"
@@ -275,10 +289,12 @@ def load_from(path: Path | None) -> Callable[[], Settings]:
 
 
 def _steady() -> float:
-    return asyncio.get_running_loop().time()
+    """Return seconds that cannot jump and go on while the machine sleeps, where it can tell."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 async def _cancelled(tasks: "list[asyncio.Task[None]]") -> None:
+    """Cancel them, and wait a while: what still hangs on the store ends with the process."""
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.wait(tasks, timeout=STOP_DEADLINE)

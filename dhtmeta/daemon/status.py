@@ -23,7 +23,8 @@ class Status:
     """The state, each problem with what to do about it, and how many records are kept.
 
     `started_at` in Unix s. `kept`: records kept alive; `due`: to be looked at now; `late`: due for
-    longer than one republish interval; `damaged`: rows of the ledger that do not verify any more.
+    longer than one republish interval; `damaged`: rows of the ledger that do not verify any more;
+    `unfinished`: reserved in the ledger, and not known to be stored.
     `speed`: how fast copies die beside the survival law, as looked at lately (1: as the law says).
     """
 
@@ -34,4 +35,5 @@ class Status:
     due: int = 0
     late: int = 0
     damaged: int = 0
+    unfinished: int = 0
     speed: float = 1.0

@@ -1,6 +1,6 @@
 """Who held a kept record at the last look, and since when: 8 bytes each in the ledger.
 
-The last 4 bytes of a node id (neighbours share the first ones), then Unix seconds, big-endian.
+Bytes 4 … 7 of a node id (neighbours share those before), then Unix seconds, big-endian.
 """
 
 import struct
@@ -13,7 +13,7 @@ _HOLDER = struct.Struct(">4sI")
 
 def holder(node_id: bytes) -> bytes:
     """Return what stands for a node here: 4 bytes."""
-    return node_id[-4:]
+    return node_id[4:8]
 
 
 def pack_holders(since: Mapping[bytes, float]) -> bytes:

@@ -34,6 +34,7 @@ class Keeper:
         clock: Callable[[], float],
     ) -> None:
         self.counts = counts
+        self.clock_set_at = 0.0  # Unix s of when the clock was last set by much; 0: never
         self._cache = cache
         self._ledger = ledger
         self._carrier = carrier
@@ -45,7 +46,7 @@ class Keeper:
 
         None where a newer item took the row over. Raises what `Carrier.keep` does, StoreError.
         """
-        now, since = self._clock(), unpack_holders(entry.holders)
+        now, since = self._clock(), self._known(entry)
 
         def top_up(standing: Standing) -> int:
             ages = _ages(standing, since, now)
@@ -55,9 +56,14 @@ class Keeper:
         self._learn(entry, since, outcome.standing, now)
         newer = outcome.standing.newer
         if newer is not None:
-            await self._adopt(entry, newer, now)
+            await self.adopt(entry, newer)
             return None, outcome.sent
         return self._looked(entry.item, since, outcome, now), outcome.sent
+
+    def _known(self, entry: LedgerEntry) -> dict[bytes, float]:
+        """Return holder -> since when; what another clock noted counts from its change on."""
+        since = unpack_holders(entry.holders)
+        return {one: max(then, self.clock_set_at) for one, then in since.items()}
 
     def _looked(
         self, item: SignedItem, since: dict[bytes, float], outcome: KeepOutcome, now: float
@@ -94,15 +100,17 @@ class Keeper:
             )
         counts.records_lost += entry.copies > 0 and not found and standing.newer is None
         seconds = now - (entry.last_ok or now)
-        if standing.newer is None and 0 < seconds <= 2 * LAST_LOOK:
+        jumped = (entry.last_ok or now) < self.clock_set_at
+        if standing.newer is None and not jumped and 0 < seconds <= 2 * LAST_LOOK:
             past = {one: (max(0.0, now - seconds - then), seconds) for one, then in since.items()}
             lived = [fate for one, fate in past.items() if one in found]
             died = [fate for one, fate in past.items() if one not in found]
             counts.copies_lost += len(died)
             self._planner.mortality.learn(lived, died)
 
-    async def _adopt(self, entry: LedgerEntry, newer: SignedItem, now: float) -> None:
+    async def adopt(self, entry: LedgerEntry, newer: SignedItem) -> None:
         """Keep what the owner has published since, for whom the older was, and look at that now."""
+        now = self._clock()
         seq, target = entry.item.seq, newer.target.hex()
         log.info("seq %d of target %s is kept in place of %d", newer.seq, target, seq)
         await self._ledger.confirm(newer, 0, now, now, origin=entry.origin)

@@ -11,6 +11,10 @@ class Pace:
         self._guess = guess
         self._free_at = 0.0  # loop time from which on there is budget
 
+    def change(self, rate: float) -> None:
+        """Go at another rate from now on, whatever was spent before."""
+        self.rate, self._free_at = rate, 0.0
+
     async def begin(self) -> None:
         """Wait for one's turn, and take what a look will probably cost."""
         now = asyncio.get_running_loop().time()

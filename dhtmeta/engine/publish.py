@@ -18,7 +18,7 @@ from weakref import WeakValueDictionary
 
 from dhtmeta._fast import ed25519
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import FINISH_WITHIN, PUT_DEADLINE, READY_DEADLINE
+from dhtmeta.const import FINISH_WITHIN, PUT_DEADLINE, READY_DEADLINE, RETRY_FIRST
 from dhtmeta.dht.carrier import Carrier, PutOutcome, Rejection
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.carrier_signs import put_above
@@ -114,12 +114,35 @@ class Publisher:
         anew = wrapped or isinstance(record, NodeRecord)
         after = After.RESIGN if anew else After.KEEP
         async with self._turn(target, end):
-            if wrapped:
-                return await self._put_by_carrier(carrier, identity, v, salt, end)
             if seq is not None:
                 item = SignedItem.sign(identity, v, seq, salt)
                 return await self._put_exact(item, cas, end, after)
+            if wrapped:
+                return await self._put_by_carrier(carrier, identity, v, salt, end)
             return await self._put_above(identity, v, salt, cas, end, after)
+
+    async def renew(
+        self,
+        identity: Identity,
+        record: "NodeRecord | Value",
+        was: SignedItem,
+        deadline: float = PUT_DEADLINE,
+    ) -> Published | None:
+        """Publish `record` anew in place of `was`, whose content it has.
+
+        Does nothing and returns None where something else was published meanwhile: that is newer.
+        Raises what `publish` does.
+        """
+        end = _loop_time() + deadline
+        carrier, salt = self._carrier(), was.salt
+        v = payload(record, identity.public_key, self._clock(), only_strings=carrier.signs_itself)
+        async with self._turn(was.target, end):
+            newest = await self._ledger.newest(was.target)
+            if newest is None or newest.item != was:
+                return None
+            if carrier.signs_itself:
+                return await self._put_by_carrier(carrier, identity, v, salt, end)
+            return await self._put_above(identity, v, salt, None, end, After.RESIGN)
 
     async def put(
         self,
@@ -143,24 +166,27 @@ class Publisher:
         async with self._turn(item.target, end):
             return await self._put_exact(item, cas, end, after, origin)
 
-    async def finish_unfinished(self) -> int:
-        """Put what an earlier process reserved and never confirmed, the same bytes; says how many.
+    async def finish_unfinished(
+        self, wanted: Callable[[SignedItem], bool] = lambda item: True
+    ) -> int:
+        """Put what was reserved and never confirmed, the same bytes; says how many.
 
-        Waits up to a day for a network. What cannot be put is logged, noted in the ledger, and
-        stays for the next start, unless the network holds something newer.
+        Of those only what is `wanted`. Waits up to a day for a network. What cannot be put is
+        logged, noted in the ledger, and stays for the next time, unless the network holds
+        something newer.
         """
         finished = 0
         async for targets in self._ledger.unfinished():
             await self._carrier().ready(FINISH_WITHIN)
-            finished += sum(await asyncio.gather(*map(self._finish, targets)))
+            finished += sum(await asyncio.gather(*(self._finish(one, wanted) for one in targets)))
         return finished
 
-    async def _finish(self, target: bytes) -> bool:
+    async def _finish(self, target: bytes, wanted: Callable[[SignedItem], bool]) -> bool:
         end = _loop_time() + PUT_DEADLINE
         try:
             async with self._turn(target, end):
                 entry = await self._ledger.newest(target)  # a publish may have had its turn first
-                if entry is None or entry.state is not State.RESERVED:
+                if entry is None or entry.state is not State.RESERVED or not wanted(entry.item):
                     return False
                 # soon due: whether it is to be signed anew shows then
                 after = After.RESIGN if entry.origin is Origin.LOCAL else After.NOTHING
@@ -248,7 +274,7 @@ class Publisher:
         """Note why a reserved item was not stored; a disk that fails now changes nothing else."""
         note = self._ledger.supersede if isinstance(error, Conflict) else self._ledger.fail
         with contextlib.suppress(StoreError):
-            await note(item, str(error))
+            await note(item, str(error), self._clock() + RETRY_FIRST)
 
     async def _write_down(self, outcome: PutOutcome, after: After, origin: Origin) -> None:
         item, now = outcome.item, self._clock()

@@ -14,6 +14,7 @@ from itertools import islice
 from cachetools import LRUCache
 
 from dhtmeta.const import (
+    BUSY_TIMEOUT,
     DUE_AHEAD,
     DUE_PAGE,
     FAILURES_KEPT,
@@ -25,6 +26,7 @@ from dhtmeta.const import (
     RETRY_FIRST,
     RETRY_LAST,
     STORE_RETRY,
+    WRITE_BEHIND_BUSY,
 )
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.engine.look import Keeper
@@ -92,10 +94,12 @@ class Republisher:
     async def _sweep_well(self) -> None:
         """Sweep once; whatever goes wrong waits for the next time, and is never fatal."""
         try:
-            before = self._clock() + self._ahead
-            if (due := await self._ledger.next_due()) is not None and due <= before:
+            if self._ledger.failure is not None:
+                return  # the store says itself when it takes writes again
+            due = await self._ledger.next_due()
+            if due is not None and due <= self._clock() + self._ahead:
                 await self._online()
-                await self._sweep(before)
+                await self._sweep(self._clock() + self._ahead)
         except StoreError as error:
             log.warning("kept records wait for the store: %s", error)
             await asyncio.sleep(STORE_RETRY)
@@ -129,7 +133,7 @@ class Republisher:
                     if self._is_to_do(entry, before):
                         await self._begin(entry)
                 after = page.after
-                if after is None:
+                if after is None or len(self._looked) >= DUE_PAGE:  # more than can be written
                     break
             await asyncio.gather(*self._tasks.values())
         finally:
@@ -199,7 +203,7 @@ class Republisher:
         target = entry.item.target
         failures = self._failures.get(target, 0)
         self._failures[target] = failures + 1
-        wait = min(RETRY_FIRST * 2**failures, RETRY_LAST)
+        wait = min(RETRY_FIRST * 2 ** min(failures, 10), RETRY_LAST)  # 2**1024 is no float
         log.info("target %s is tried again in %.0f s: %s", target.hex(), wait, error)
         self._looked[target] = Looked(
             target=target,
@@ -217,10 +221,10 @@ class Republisher:
             with suppress(StoreError):
                 await self._note()
 
-    async def _note(self) -> None:
+    async def _note(self, busy: float = BUSY_TIMEOUT) -> None:
         """Write down how it went, in batches; what cannot be written stays in mind."""
         while batch := list(islice(self._looked.values(), DUE_PAGE)):
-            await self._ledger.note(batch)
+            await self._ledger.note(batch, busy)
             for one in batch:
                 if self._looked.get(one.target) is one:
                     del self._looked[one.target]
@@ -240,4 +244,4 @@ class Republisher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(StoreError):
-            await self._note()
+            await self._note(WRITE_BEHIND_BUSY)

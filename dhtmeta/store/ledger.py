@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, false, or_, select, true, update
 from sqlalchemy.dialects.sqlite import insert
 
-from dhtmeta.const import DUE_ROWS, DUE_ROWS_CHANGED, UNFINISHED_ROWS
+from dhtmeta.const import BUSY_TIMEOUT, DUE_ROWS, DUE_ROWS_CHANGED, UNFINISHED_ROWS
 from dhtmeta.errors import Conflict, InvalidItem, StoreError
 from dhtmeta.store import due, tables
 from dhtmeta.store.due import DuePage, Key, Looked, Totals
@@ -28,6 +28,11 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    @property
+    def failure(self) -> str | None:
+        """Why the store took no write the last time; None if it did."""
+        return self._store.failure
 
     async def newest(self, target: bytes) -> LedgerEntry | None:
         """Return what was last reserved for `target` (20 bytes), None if nothing ever was.
@@ -48,8 +53,9 @@ class Ledger:
     async def reserve(self, item: SignedItem, *, origin: str = Origin.LOCAL) -> None:
         """Have the item on disk before anything of it is sent; the same bytes may come again.
 
-        What was kept stays due when it was. Until it is confirmed, what is new here is to be
-        kept (AT_ONCE) where its owner asked, not (NEVER) where a visitor did.
+        What was kept stays due when it was, and what is stored already stays so. Until it is
+        confirmed, what is new here is to be kept (AT_ONCE) where its owner asked, not (NEVER)
+        where a visitor did.
         Conflict, with `ledger_seq`, where a higher seq or another value under this one is there.
         """
         values = tables.item_row(item.target, item) | {
@@ -60,7 +66,7 @@ class Ledger:
             "holders": None,
             "origin": Origin(origin),
         }
-        if not await self._write(values, tables.ledger.c.next_due < NEVER):
+        if not await self._write(values, tables.ledger.c.next_due < NEVER, again=True):
             held = await self.newest(item.target)
             raise refusal(item, held.item if held else None)
 
@@ -76,8 +82,9 @@ class Ledger:
     ) -> None:
         """Write what was stored on `copies` nodes, due again at `next_due` (both Unix s).
 
-        NEVER asks for nothing, and takes nothing away: what was kept stays due when it was. What
-        was only to be kept (AT_ONCE) is given up by its owner alone. `origin` counts for a new
+        NEVER asks for nothing, and takes nothing away: what was kept stays due when it was, and
+        a visitor never changes when that is. What was only to be kept (AT_ONCE) is given up by
+        its owner alone. `origin` counts for a new
         row; later a visitor's becomes its owner's, never the reverse. `holders` as in Looked.
         A higher seq that is there already stays, and so does another value under the same.
         """
@@ -93,14 +100,21 @@ class Ledger:
         }
         await self._write(values, _stays(next_due, origin))
 
-    async def _write(self, values: dict[str, Any], stays: ColumnElement[bool]) -> bool:
+    async def _write(
+        self, values: dict[str, Any], stays: ColumnElement[bool], *, again: bool = False
+    ) -> bool:
         """Insert or replace a row, unless that lowers its seq or changes a value under a seq.
 
-        `stays` says whether a row that is there keeps its due time.
+        `stays` says whether a row that is there keeps its due time; `again`, whether one that
+        has stored this very value keeps all else, too.
         """
         c, statement = tables.ledger.c, insert(tables.ledger).values(values)
         new = statement.excluded
         set_: dict[str, Any] = {name: new[name] for name in values if name != "target"}
+        if again:
+            same = and_(c.seq == new.seq, c.state == State.STORED)
+            for name in ("state", "copies", "holders", "last_error"):
+                set_[name] = case((same, c[name]), else_=new[name])
         set_["next_due"] = case((stays, c.next_due), else_=new.next_due)
         set_["origin"] = case((new.origin == Origin.LOCAL, new.origin), else_=c.origin)
         newer = statement.on_conflict_do_update(
@@ -111,18 +125,30 @@ class Ledger:
         async with self._store.write() as connection:
             return bool((await connection.execute(newer)).rowcount)
 
-    async def fail(self, item: SignedItem, error: str) -> None:
-        """Note why a reserved item could not be stored; it stays unfinished."""
-        await self._note(item, last_error=error)
+    async def fail(self, item: SignedItem, error: str, again: float = AT_ONCE) -> None:
+        """Note why a reserved item could not be stored; it stays unfinished.
 
-    async def supersede(self, item: SignedItem, error: str) -> None:
-        """Note that the network holds something newer: a reserved item is not finished then."""
-        await self._note(item, last_error=error, state=State.SUPERSEDED)
+        What was kept before is kept on: it is looked at, or signed anew, at `again` (Unix s).
+        """
+        await self._note(item, State.RESERVED, error, again)
 
-    async def _note(self, item: SignedItem, **values: Any) -> None:
+    async def supersede(self, item: SignedItem, error: str, again: float = AT_ONCE) -> None:
+        """Note that the network holds something newer: a reserved item is not finished then.
+
+        What was kept before is kept on: a look at `again` (Unix s) takes the newer one over.
+        """
+        await self._note(item, State.SUPERSEDED, error, again)
+
+    async def _note(self, item: SignedItem, state: State, error: str, again: float) -> None:
         """Change the row of a reserved item, if it is still that one."""
         c = tables.ledger.c
         same = and_(c.target == item.target, c.seq == item.seq, c.v == item.v)
+        kept = and_(c.next_due > AT_ONCE, c.next_due < NEVER)
+        values = {
+            "last_error": error,
+            "state": case((kept, State.STORED), else_=state),
+            "next_due": case((kept, again), else_=c.next_due),
+        }
         async with self._store.write() as connection:
             await connection.execute(
                 update(tables.ledger).where(same, c.state == State.RESERVED).values(values)
@@ -167,13 +193,14 @@ class Ledger:
             row = update(tables.ledger).where(tables.ledger.c.target == target)
             await connection.execute(row.values(aside))
 
-    async def note(self, looked: Sequence[Looked]) -> None:
+    async def note(self, looked: Sequence[Looked], busy: float = BUSY_TIMEOUT) -> None:
         """Write what looks at stored items found, all or nothing.
 
-        A row that has another seq by now, or is not stored any more, stays as it is.
+        A row that has another seq by now, or is not stored any more, stays as it is. Another
+        process may hold the store for `busy` seconds.
         """
         if looked:
-            async with self._store.write() as connection:
+            async with self._store.write(busy) as connection:
                 await connection.execute(due.noting(), due.notes(looked))
 
     async def totals(self, now: float, late_before: float) -> Totals:
@@ -205,7 +232,7 @@ class Ledger:
 def _stays(next_due: float, origin: str) -> ColumnElement[bool]:
     """Whether a row keeps its due time when it is confirmed with this one."""
     if next_due < NEVER:
-        return false()
+        return false() if origin == Origin.LOCAL else tables.ledger.c.next_due < NEVER
     return tables.ledger.c.next_due > AT_ONCE if origin == Origin.LOCAL else true()
 
 

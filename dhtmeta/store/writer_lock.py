@@ -22,25 +22,31 @@ class WriterLock:
         self._path = path
         self._file: IO[bytes] | None = None
         self._holders = 0
+        self._alone = False  # whether who holds it shares it with nobody
 
     @contextlib.asynccontextmanager
-    async def held(self, deadline: float) -> AsyncIterator[None]:
-        """Hold the lock; DeadlineExceeded if another process has it for `deadline` seconds."""
-        await self._wait(deadline)
+    async def held(self, deadline: float, *, alone: bool = False) -> AsyncIterator[None]:
+        """Hold the lock, `alone` or with others of this process.
+
+        DeadlineExceeded if another process, or who is alone, has it for `deadline` seconds.
+        """
+        await self._wait(deadline, alone=alone)
         self._holders += 1
+        self._alone = alone
         try:
             yield
         finally:
             self._holders -= 1
+            self._alone = False
             if not self._holders and self._file is not None:
                 self._file.close()
                 self._file = None
 
-    async def _wait(self, deadline: float) -> None:
+    async def _wait(self, deadline: float, *, alone: bool) -> None:
         """Wait until this object has the lock, whichever of its waiters got it."""
         now = asyncio.get_running_loop().time
         end = now() + deadline
-        while not self._has_it():
+        while self._alone or (alone and self._holders) or not self._has_it():
             if now() >= end:
                 raise DeadlineExceeded(f"another process publishes with {self._path} all the time")
             await asyncio.sleep(POLL_INTERVAL)

@@ -210,15 +210,15 @@ async def test_a_note_changes_what_a_look_found(ledger: Ledger) -> None:
 async def test_a_note_of_another_seq_or_of_what_is_not_stored_changes_nothing(
     ledger: Ledger,
 ) -> None:
-    old, new = signed(seq=1), signed(seq=2)
+    old, new, newer = signed(seq=1), signed(seq=2), signed(seq=3)
     await ledger.confirm(new, 8, NOW + 9, NOW)
     stored = await entry_of(ledger, new)
     await ledger.note([looked(old)])
     assert await entry_of(ledger, new) == stored
-    await ledger.reserve(new)
-    reserved = await entry_of(ledger, new)
-    await ledger.note([looked(new)])
-    assert await entry_of(ledger, new) == reserved
+    await ledger.reserve(newer)
+    reserved = await entry_of(ledger, newer)
+    await ledger.note([looked(newer)])
+    assert await entry_of(ledger, newer) == reserved
     await ledger.note([looked(signed(b"unknown"))])
     assert await ledger.newest(signed(b"unknown").target) is None
     await ledger.note([])

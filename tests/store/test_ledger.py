@@ -101,11 +101,40 @@ async def test_a_lower_seq_and_a_second_value_are_refused(
 async def test_the_same_bytes_may_come_again(store: Store) -> None:
     ledger, item = Ledger(store), signed(5)
     await ledger.reserve(item)
-    await ledger.confirm(item, 8, NOW + 9, NOW)
+    await ledger.confirm(item, 8, NOW + 9, NOW, holders=b"h")
     await ledger.reserve(item)
     entry = await ledger.newest(item.target)
     assert entry is not None
-    assert (entry.item, entry.state) == (item, State.RESERVED)
+    assert (entry.item, entry.state, entry.copies, entry.holders) == (item, State.STORED, 8, b"h")
+    await ledger.reserve(signed(6))
+    entry = await ledger.newest(item.target)
+    assert entry is not None
+    assert (entry.item.seq, entry.state, entry.copies) == (6, State.RESERVED, 0)
+
+
+@pytest.mark.parametrize("verb", ["fail", "supersede"])
+async def test_what_was_kept_stays_kept_when_a_newer_one_fails(store: Store, verb: str) -> None:
+    ledger, old, new = Ledger(store), signed(5), signed(6)
+    await ledger.confirm(old, 8, NOW + 9000, NOW)
+    await ledger.reserve(new)
+    assert await ledger.next_due() is None  # it is under way
+    await getattr(ledger, verb)(new, "not now", NOW + 60)
+    entry = await ledger.newest(new.target)
+    assert entry is not None
+    assert (entry.item, entry.state, entry.last_error) == (new, State.STORED, "not now")
+    assert await ledger.next_due() == NOW + 60
+
+
+async def test_a_visitor_changes_nothing_about_what_is_kept(store: Store) -> None:
+    ledger, item = Ledger(store), signed(5)
+    await ledger.confirm(item, 8, NOW + 900, NOW)
+    for due in (NOW + 9000, NOW + 9, NEVER):
+        await ledger.reserve(item, origin="http")
+        assert await ledger.next_due() == NOW + 900
+        await ledger.confirm(item, 8, due, NOW, origin="http")
+        assert await ledger.next_due() == NOW + 900
+    await ledger.confirm(signed(6), 8, NOW + 9000, NOW, origin="http")  # its owner's, by that way
+    assert await ledger.next_due() == NOW + 900
 
 
 async def test_why_it_failed_is_noted_and_it_stays_unfinished(store: Store) -> None:

@@ -131,7 +131,8 @@ FINISH_WITHIN: Final = 86_400.0  # s an offline start may last and still finish 
 DUE_ROWS: Final = 1000  # due rows read at once: 1.5 MB, and 55 ms to verify
 VERIFIED_AT_ONCE: Final = 50  # of them before other work has its turn: 3 ms
 DUE_ROWS_CHANGED: Final = 2000  # rows made due in one transaction: others wait 0.2 s for it
-HTTP_ROWS: Final = 100_000  # rows of what visitors put and nobody keeps, about 1.5 KB each
+HTTP_ROWS: Final = 100_000  # rows of what visitors put and nobody keeps, about 1.6 KB each
+HTTP_ROWS_DROPPED: Final = 1000  # of them deleted in one transaction: others wait 0.2 s for it
 MAX_HOLDERS_BYTES: Final = 256  # who held a row at the last look: 8 bytes for each of 32 nodes
 
 # republish
@@ -182,9 +183,15 @@ HTTP_LISTEN: Final = "127.0.0.1:30680"  # loopback: who may reach it may spend o
 MAX_KEPT_FOR_OTHERS: Final = 10_000  # records that HTTP may have kept alive, about 1.2 KB each
 PUTS_PER_MINUTE: Final = 30  # of one address; a put costs about 150 datagrams
 GETS_PER_MINUTE: Final = 600  # of one address; one that misses the cache costs about 40 datagrams
+PUTS_IN_ALL: Final = 600  # a minute, of all addresses: 1,500 datagrams a second, and with the next
+GETS_IN_ALL: Final = 2400  # that ask the network, 1,600; half of them are sent: DIRECT_SEND_RATE
+QUOTA_PER_48: Final = 10  # times the quota of one address, for an IPv6 /48: one customer, or many
 QUOTA_NETWORKS: Final = 10_000  # addresses (IPv6: /64) whose quotas are counted, about 200 B each
+QUOTA_SWEEP: Final = 1.0  # s between looks for those that can be forgotten: 1 ms each
+ENROLMENT_COUNTED: Final = 60.0  # s until a count of the ledger surely has it: 25 s at 1,000,000
 HTTP_CONNECTIONS: Final = 512  # open at once, about 20 KB each: half of the usual 1024 descriptors
 HTTP_CONNECTIONS_EACH: Final = 64  # of one address: a browser opens 6, a scraper one
+HTTP_CONNECTIONS_LOCAL: Final = 32  # of them for loopback alone: health checks, scrapers
 HTTP_HEADERS: Final = 64  # in a request; a browser sends 15
 HTTP_HEADER_BYTES: Final = 8190  # of one header, and of the request line: what nginx takes, too
 SLOW_CLIENT: Final = 10.0  # s for the headers, for the body, and to take what we send

@@ -9,7 +9,7 @@ from time import monotonic
 
 from bench.direct.conditions import PROGRESS
 from bench.direct.readme import put_table
-from bench.keeping import bulk, http, lifecycle, memory, plots, soak, survival
+from bench.keeping import bulk, crashes, http, lifecycle, memory, plots, soak, survival
 from bench.keeping.results import Part, as_json, keep, rows
 from bench.keeping.tables import show
 
@@ -18,6 +18,7 @@ PARTS: dict[str, Callable[[bool], Part]] = {
     "law": survival.law,
     "fast": survival.fast,
     "outage": survival.outage,
+    "crashes": crashes.crashes,
     "bulk": bulk.bulk,
     "memory": memory.memory,
     "lifecycle": lifecycle.lifecycle,

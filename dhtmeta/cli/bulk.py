@@ -19,6 +19,7 @@ from dhtmeta.cli.options import (
     print_json,
     run,
     say,
+    visible,
 )
 from dhtmeta.cli.publish import published_json
 from dhtmeta.cli.signed_files import batches, count_items
@@ -31,41 +32,75 @@ if TYPE_CHECKING:
 
 
 class Bulk:
-    """What became of each item of a bulk put; `failures` are kept for the exit code."""
+    """What became of each item of a bulk put; `failures` are kept for the exit code.
 
-    def __init__(self, node: "Node", put: dict[str, Any], as_json: bool) -> None:
+    Without a network all others would fail, too: `offline` says so, and they wait for another run.
+    """
+
+    def __init__(
+        self, node: "Node", put: dict[str, Any], as_json: bool, advance: Callable[[int], None]
+    ) -> None:
         self.counts: Counter[str] = Counter(stored=0, there=0, failed=0)
         self.failures: list[DhtmetaError] = []
+        self.offline: DhtmetaError | None = None
         self._node = node
         self._put = put
         self._as_json = as_json
+        self._advance = advance
         self._slots = asyncio.Semaphore(LOOKUP_WINDOW)
 
-    async def one(self, name: str, item: "SignedItem | Exception") -> None:
-        """Store one, unless this store says that it is stored already."""
-        from dhtmeta.errors import DhtmetaError
+    async def all_of(self, batch: "list[tuple[str, SignedItem | Exception]]") -> None:
+        """Store all; raises NetworkUnreachable, and OSError where nobody reads what we print."""
+        batch.sort(key=_target)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for name, item in batch:
+                    tasks.create_task(self._one(name, item))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        if self.offline is not None:
+            raise self.offline
+
+    async def _one(self, name: str, item: "SignedItem | Exception") -> None:
+        """Store one and tell of it; only what concerns all the others is raised."""
+        from dhtmeta.errors import DhtmetaError, NetworkUnreachable
 
         async with self._slots:
+            if self.offline is not None:
+                return
             try:
-                if isinstance(item, Exception):
-                    raise item
-                if await self._node.is_stored(item):
-                    self.counts["there"] += 1
-                    return
-                published = await self._node.put(item, **self._put)
+                await self._store(name, item)
+            except NetworkUnreachable as error:
+                self.offline = error
             except DhtmetaError as error:
-                self.fail(name, error)
-            else:
-                self.counts["stored"] += 1
-                if self._as_json:
-                    print_json(published_json(published) | {"from": name})
+                self._fail(name, error)
+            self._advance(1)
 
-    def fail(self, name: str, error: "DhtmetaError") -> None:
-        """Name what failed."""
+    async def _store(self, name: str, item: "SignedItem | Exception") -> None:
+        """Store one, unless this store says that it is stored already."""
+        if isinstance(item, Exception):
+            raise item
+        if await self._node.is_stored(item):
+            self.counts["there"] += 1
+            return
+        published = await self._node.put(item, **self._put)
+        self.counts["stored"] += 1
+        if self._as_json:
+            print_json(published_json(published) | {"from": name})
+
+    def _fail(self, name: str, error: "DhtmetaError") -> None:
         self.counts["failed"] += 1
         if type(error) not in {type(one) for one in self.failures}:
             self.failures.append(error)
-        say(f"dhtmeta: {name}: {error}")
+        say(f"dhtmeta: {visible(name)}: {error}")
+
+    def tell(self) -> None:
+        """Say what became of all so far."""
+        counts = self.counts
+        say(
+            f"{counts['stored']:,} stored, {counts['there']:,} were stored already, "
+            f"{counts['failed']:,} failed."
+        )
 
 
 def put_from(source: Path, put: dict[str, Any], as_json: bool, network: dict[str, Any]) -> int:
@@ -77,22 +112,19 @@ async def _put_from(
     source: Path, put: dict[str, Any], as_json: bool, network: dict[str, Any]
 ) -> int:
     from dhtmeta.cli.main import shared_exit_code
+    from dhtmeta.errors import CallerError
 
     async with make_node(**network, serve=True) as node:
+        if node.carrier.signs_itself:
+            raise CallerError("--from needs a carrier that puts signed items: --carrier direct")
         await node.carrier.ready()
-        bulk = Bulk(node, put, as_json)
         with progress("storing", count_items(source)) as advance:
-            for batch in batches(source, DUE_PAGE):
-                batch.sort(key=_target)
-                async with asyncio.TaskGroup() as tasks:
-                    for name, item in batch:
-                        task = tasks.create_task(bulk.one(name, item))
-                        task.add_done_callback(lambda _: advance(1))
-    counts = bulk.counts
-    say(
-        f"{counts['stored']:,} stored, {counts['there']:,} were stored already, "
-        f"{counts['failed']:,} failed."
-    )
+            bulk = Bulk(node, put, as_json, advance)
+            try:
+                for batch in batches(source, DUE_PAGE):
+                    await bulk.all_of(batch)
+            finally:  # whoever interrupts it wants to know, too
+                bulk.tell()
     return shared_exit_code(bulk.failures)
 
 
@@ -134,10 +166,14 @@ async def _republish(within: float | None, as_json: bool, network: dict[str, Any
         with progress("looking", due) as advance:
             working = asyncio.create_task(node.republisher.run_once())
             done = 0
-            while not working.done():
-                await asyncio.wait([working], timeout=0.2)
-                advance(node.republisher.done - done)
-                done = node.republisher.done
+            try:
+                while not working.done():
+                    await asyncio.wait([working], timeout=0.2)
+                    advance(node.republisher.done - done)
+                    done = node.republisher.done
+            finally:
+                working.cancel()
+                await asyncio.wait([working])
             await working
         return _show(node, as_json)
 
@@ -148,7 +184,7 @@ def _show(node: "Node", as_json: bool) -> int:
     result = {
         "looked": counts.looks_ok,
         "published": counts.publishes_ok,
-        "failed": counts.looks_failed + counts.publishes_failed,
+        "failed": node.republisher.done - counts.looks_ok - counts.publishes_ok,
         "topped_up": counts.topped_up,
         "lost": counts.records_lost,
         "adopted": counts.adopted,
@@ -164,8 +200,8 @@ def _show(node: "Node", as_json: bool) -> int:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal; elsewhere a line every ten percent."""
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a bar on a terminal; elsewhere, of many, a line every ten percent."""
     if sys.stderr.isatty():
         with _bar(what, total) as advance:
             yield advance
@@ -175,14 +211,14 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     def tell(count: int) -> None:
         nonlocal done
         before, done = done, done + count
-        if total >= DUE_PAGE and 10 * done // total > 10 * before // total:
+        if total and total >= DUE_PAGE and 10 * done // total > 10 * before // total:
             say(f"{what}: {done:,} of {total:,}")
 
     yield tell
 
 
 @contextlib.contextmanager
-def _bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 

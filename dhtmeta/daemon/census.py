@@ -8,12 +8,12 @@ has ended it is given as it grows.
 
 import asyncio
 import contextlib
-import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 from dhtmeta.const import CENSUS_AT_ONCE, CENSUS_INTERVAL, CENSUS_PAUSE, CENSUS_SLICE
+from dhtmeta.daemon.roll import Roll
 from dhtmeta.engine.cache import Cached
 from dhtmeta.engine.connectability import Connectability, Verdict
 from dhtmeta.errors import InvalidRecord
@@ -48,6 +48,7 @@ class Census:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._roll = Roll(node)
         self._last = Count()
         self._counting: asyncio.Task[None] | None = None
         self._due = float("-inf")  # loop time
@@ -84,13 +85,16 @@ class Census:
             await asyncio.wait([self._counting])
 
     async def page(self, after: bytes, limit: int) -> tuple[list[dict[str, Any]], str | None]:
-        """Return the first `limit` known peers above the id `after`, and the last one's if more."""
-        above = (peer for peer in self._node.known_peers if peer > after)
-        peers = heapq.nsmallest(limit + 1, above)
+        """Return the first `limit` known peers above the id `after`, and the last one's if more.
+
+        Of many, a page may lack those who were met or forgotten lately.
+        """
+        peers = await self._roll.above(after, limit + 1)
         more = peers[limit - 1].hex() if len(peers) > limit else None
         entries = []
         for i, peer in enumerate(peers[:limit], 1):
-            entries.append(self._entry(peer))
+            if peer in self._node.known_peers:
+                entries.append(self._entry(peer))
             if i % CENSUS_SLICE == 0:
                 await asyncio.sleep(0)
         return entries, more

@@ -1,6 +1,6 @@
 """The daemon's HTTP server: its paths, who is answered at all, how it starts and how it stops.
 
-Every request goes the same way: its Host is checked, its quota taken, it is answered within a
+Every request goes the same way: who sent it is checked, its quota taken, it is answered within a
 deadline, and counted; whatever goes wrong on the way becomes problem+json.
 """
 
@@ -26,8 +26,9 @@ from dhtmeta.const import (
 from dhtmeta.daemon import parameters
 from dhtmeta.daemon.census import Census
 from dhtmeta.daemon.hosts import Hosts
-from dhtmeta.daemon.limits import Door, Quota, network_of
+from dhtmeta.daemon.limits import Door
 from dhtmeta.daemon.metrics import Metrics
+from dhtmeta.daemon.quotas import AddressQuota
 from dhtmeta.daemon.records import Records, as_problem
 from dhtmeta.daemon.responses import Refused, problem
 from dhtmeta.daemon.status import Status
@@ -62,7 +63,7 @@ class Server:
 
     def apply(self, settings: Http) -> None:
         """Go by these settings from now on; a change of `listen` needs a new server."""
-        self._records.settings = settings
+        self._records.apply(settings)
         self._way.apply(settings)
 
     async def _drop_slow(self) -> None:
@@ -181,17 +182,18 @@ class _Way:
     """The way of each request to its handler and back."""
 
     def __init__(self, settings: Http, metrics: Metrics) -> None:
-        self._puts = Quota(settings.puts_per_minute)
-        self._gets = Quota(settings.gets_per_minute)
-        self._watches = Quota(settings.gets_per_minute)
+        self._puts = AddressQuota(settings.puts_per_minute)
+        self._gets = AddressQuota(settings.gets_per_minute)
+        self._watches = AddressQuota(settings.gets_per_minute)
         self._metrics = metrics
         self.apply(settings)
 
     def apply(self, settings: Http) -> None:
         """Go by these settings from now on; what was asked before still counts."""
         self._hosts = Hosts(settings.hosts)
-        self._puts.per_minute = settings.puts_per_minute
-        self._gets.per_minute = self._watches.per_minute = settings.gets_per_minute
+        self._puts.apply(settings.puts_per_minute)
+        for quota in (self._gets, self._watches):
+            quota.apply(settings.gets_per_minute)
 
     async def go(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await self._answer(request, handler)
@@ -226,10 +228,7 @@ class _Way:
             quota = self._puts
         elif _route(request) in WATCHED:
             quota = self._watches
-        network = network_of(request.remote) if request.remote else ""  # none: it is gone already
-        wait = quota.take(network, asyncio.get_running_loop().time())
-        if wait:
-            raise Refused(429, f"too many requests; the next in {wait:.1f} s", retry_after=wait)
+        quota.take(request.remote or "", asyncio.get_running_loop().time())
 
 
 def _route(request: web.Request) -> str:

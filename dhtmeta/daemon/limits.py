@@ -1,8 +1,4 @@
-"""How much HTTP anybody gets: requests a minute, open connections, time to send and to take.
-
-An address counts by itself (IPv4) or with its whole /64 (IPv6, where a /64 is one customer's). It
-is that of the connection: what X-Forwarded-For says anybody can write.
-"""
+"""Who may connect: how many connections there are, and how long they may take what was sent."""
 
 import asyncio
 import ipaddress
@@ -10,14 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
-from cachetools import LRUCache
-
 from dhtmeta.const import (
     HTTP_CONNECTIONS,
     HTTP_CONNECTIONS_EACH,
-    QUOTA_NETWORKS,
+    HTTP_CONNECTIONS_LOCAL,
     SLOW_CLIENT,
 )
+from dhtmeta.daemon.quotas import networks_of
 
 _REFUSAL = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\nConnection: close\r\n"
@@ -25,36 +20,11 @@ _REFUSAL = (
 )
 
 
-def network_of(address: str) -> str:
-    """Return what an IP address is counted as: itself, or its /64; IPv4 in IPv6 is IPv4."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(parsed) >> 64 << 64, 64)))
-
-
-class Quota:
-    """So many requests a minute for each network; who paused may send a minute's worth at once."""
-
-    def __init__(self, per_minute: int) -> None:
-        self.per_minute = per_minute
-        self._left: LRUCache[str, tuple[float, float]] = LRUCache(QUOTA_NETWORKS)  # and since when
-
-    def take(self, network: str, now: float) -> float:
-        """Take one; returns 0, or the seconds until there will be one. `now` never goes back."""
-        left, then = self._left.get(network, (float(self.per_minute), now))
-        left = min(self.per_minute, left + (now - then) * self.per_minute / 60)
-        taken = left >= 1
-        self._left[network] = left - taken, now
-        return 0.0 if taken else (1 - left) * 60 / self.per_minute
-
-
 class Door:
     """Makes the protocols of connections that come in; the ones there are no room for are refused.
 
-    `inside` makes the protocol that speaks HTTP, `now` gives monotonic seconds.
+    `inside` makes the protocol that speaks HTTP, `now` gives monotonic seconds. Of the `most`
+    there may be in all, `most_local` are for clients on this machine alone.
     """
 
     def __init__(
@@ -64,12 +34,13 @@ class Door:
         *,
         most: int = HTTP_CONNECTIONS,
         most_each: int = HTTP_CONNECTIONS_EACH,
+        most_local: int = HTTP_CONNECTIONS_LOCAL,
     ) -> None:
         self.inside = inside
         self.now = now
         self.guests: set[_Guest] = set()
         self.refused = 0
-        self._most, self._most_each = most, most_each
+        self._most, self._most_each, self._most_local = most, most_each, most_local
         self._each: Counter[str] = Counter()
 
     def __call__(self) -> asyncio.Protocol:
@@ -78,7 +49,8 @@ class Door:
 
     def enter(self, guest: "_Guest") -> bool:
         """Count a connection in, if there is room for it."""
-        if len(self.guests) >= self._most or self._each[guest.network] >= self._most_each:
+        most = self._most if guest.is_local else self._most - self._most_local
+        if len(self.guests) >= most or self._each[guest.network] >= self._most_each:
             self.refused += 1
             return False
         self.guests.add(guest)
@@ -106,6 +78,7 @@ class _Guest(asyncio.Protocol):
     """One connection: passes everything on, and knows since when the other side takes nothing."""
 
     network = ""
+    is_local = False
     _transport: asyncio.Transport
     _inside: asyncio.Protocol | None = None
     _stuck_since: float | None = None
@@ -116,7 +89,9 @@ class _Guest(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods
         peer = transport.get_extra_info("peername")
-        self.network = network_of(peer[0]) if peer else ""  # none: it is gone already
+        if peer:  # none: it is gone already
+            self.network = networks_of(peer[0])[0]
+            self.is_local = _is_loopback(peer[0])
         if not self._door.enter(self):
             self._transport.write(_REFUSAL)
             self._transport.close()
@@ -155,3 +130,9 @@ class _Guest(asyncio.Protocol):
     def cut_off(self) -> None:
         """End it, whatever is in its buffer."""
         self._transport.abort()
+
+
+def _is_loopback(address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed).is_loopback

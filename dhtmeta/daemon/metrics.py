@@ -42,6 +42,7 @@ _STATUS = {  # field of Status -> metric and its meaning
     "due": ("dhtmeta_records_due", "Kept records that are to be looked at now."),
     "late": ("dhtmeta_records_late", "Kept records due for more than one republish interval."),
     "damaged": ("dhtmeta_records_damaged", "Rows of the ledger that do not verify any more."),
+    "unfinished": ("dhtmeta_records_unfinished", "Records reserved, not known to be stored."),
     "speed": ("dhtmeta_copy_death_speed", "How fast copies die, beside the survival law."),
 }
 

@@ -10,6 +10,7 @@ from dhtmeta.engine.resolve import Policy
 
 _PROBLEMS = {
     400: "The request is wrong; the detail says what about it.",
+    403: "The page of another site asks, by what the browser says.",
     404: "Nobody holds the record.",
     408: "The body took too long.",
     409: "The network or our ledger holds a newer seq, or another value under this one.",
@@ -18,14 +19,14 @@ _PROBLEMS = {
     415: "The body is not application/json, or it is compressed.",
     421: "The Host header is no name of this server.",
     422: "The body is no signed file, or does not verify; the detail names the field.",
-    429: "This address has asked as much as it may.",
+    429: "This address, or all together, have asked as much as they may.",
     500: "A mistake in dhtmeta, which its log tells of.",
     501: "The carrier in use cannot put what is signed already.",
     502: "No node accepted the item.",
     503: "No DHT node answers, or our disk does not.",
     504: "It took longer than it may.",
 }
-_ALWAYS = (400, 421, 429, 500, 503, 504)
+_ALWAYS = (400, 403, 421, 429, 500, 503, 504)
 _RETRIED = (429, 503)  # these may have Retry-After
 _RETRY_AFTER: Schema = {"description": "Seconds to wait.", "schema": integer(1)}
 _ETAG: Schema = {"description": "Of the seq and its signature.", "schema": {"type": "string"}}

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from dhtmeta.const import MAX_PEERS_PAGE, MAX_SEQ, MAX_SIGNED_FILE_BYTES, PEERS_PAGE, SLOW_CLIENT
 from dhtmeta.daemon.responses import Refused
+from dhtmeta.engine.resolve import Policy
 from dhtmeta.errors import InvalidValue
 from dhtmeta.values.item import SignedItem, check_salt
 from dhtmeta.values.node_id import parse_id, parse_public_key
@@ -38,6 +39,14 @@ def salt(request: web.Request) -> bytes:
         raise Refused(400, f"salt: expected hex digits, got {digits[:40]!r}")
     check_salt(given := bytes.fromhex(digits))
     return given
+
+
+def policy(request: web.Request) -> Policy:
+    """Return ?policy=, or what is usual; Refused (400) if it is none."""
+    given = request.query.get("policy", Policy.CACHE_FIRST)
+    if given not in list(Policy):
+        raise Refused(400, f"policy: expected one of {', '.join(Policy)}, got {given[:40]!r}")
+    return Policy(given)
 
 
 def page(request: web.Request) -> tuple[bytes, int]:

@@ -1,19 +1,27 @@
 """The gateway for those who cannot speak UDP: `/v1/records/{public key}`, read and put.
 
 A put takes what is signed already, and nothing is kept alive for others unless the settings say so.
+What has to ask the network counts for everybody together; what the cache answers does not.
 """
 
+import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from aiohttp import web
 
+from dhtmeta._fast import ed25519
 from dhtmeta.config import Http
+from dhtmeta.const import GETS_IN_ALL, PUTS_IN_ALL
 from dhtmeta.daemon import parameters, responses
+from dhtmeta.daemon.quotas import CommonQuota
 from dhtmeta.daemon.responses import Refused
+from dhtmeta.daemon.room import Room
+from dhtmeta.engine.publish import Published
 from dhtmeta.engine.resolve import Answer, Policy
 from dhtmeta.errors import Conflict, InvalidValue
 from dhtmeta.node import Node
-from dhtmeta.store.tables import Origin
+from dhtmeta.store.tables import NEVER, Origin
 from dhtmeta.values.item import SignedItem
 
 
@@ -22,20 +30,40 @@ class Records:
 
     def __init__(self, node: Node, settings: Http, kept_for_others: Callable[[], int]) -> None:
         self._node = node
-        self.settings = settings
-        self._kept_for_others = kept_for_others
         self._ttl = node.settings.metadata_cache.ttl_seconds
+        self._now = asyncio.get_running_loop().time
+        self._room = Room(kept_for_others, self._now)
+        self._puts, self._gets = CommonQuota(PUTS_IN_ALL), CommonQuota(GETS_IN_ALL)
+        self.apply(settings)
+
+    def apply(self, settings: Http) -> None:
+        """Go by these settings from now on; all together get no less than one address does."""
+        self._settings = settings
+        self._puts.apply(max(PUTS_IN_ALL, settings.puts_per_minute))
+        self._gets.apply(max(GETS_IN_ALL, settings.gets_per_minute))
 
     async def get(self, request: web.Request) -> web.Response:
         """Answer with a verified record, or 304 where the client has it."""
         parameters.refuse_unknown(request, ("salt", "policy"))
         key, salt = parameters.public_key(request), parameters.salt(request)
-        policy = request.query.get("policy", Policy.CACHE_FIRST)
+        policy = parameters.policy(request)
+        if self._asks_the_network(key, salt, policy):
+            self._gets.take(self._now())
         answer = await self._node.query(key, salt=salt, policy=policy)
         headers = self._headers(answer)
         if _has(request, answer.item):
             return web.Response(status=304, headers=headers)
         return web.json_response(responses.found(answer), headers=headers)
+
+    def _asks_the_network(self, key: bytes, salt: bytes, policy: Policy) -> bool:
+        if policy is not Policy.CACHE_FIRST:
+            return policy is Policy.FRESHEST
+        cache, now = self._node._resolver.cache, self._node.clock()
+        target = ed25519.target(key, salt)
+        held = cache.usable(target, now)
+        if held is None:
+            return cache.missing_for(target, now) is None
+        return now - held.fetched_at >= self._ttl
 
     def _headers(self, answer: Answer) -> dict[str, str]:
         left = int(max(0.0, self._ttl - answer.age))
@@ -55,20 +83,35 @@ class Records:
             raise Refused(
                 501, "the libtorrent carrier cannot put what is signed: [dht] carrier = direct can"
             )
-        not_kept = self._not_kept()
+        self._puts.take(self._now())
         try:
-            keep = not_kept is None
-            published = await self._node.put(item, cas=cas, keep=keep, origin=Origin.HTTP)
+            published, not_kept = await self._store(item, cas)
         except Conflict as error:
             return as_problem(responses.problem(error, cas))
         headers = {"ETag": f'"{responses.etag(item)}"', "Location": str(request.rel_url.path_qs)}
         return web.json_response(responses.stored(published, not_kept), status=201, headers=headers)
 
+    async def _store(self, item: SignedItem, cas: int | None) -> tuple[Published, str | None]:
+        """Put an item and, where that may be, have it kept alive; else the answer says why not."""
+        put = partial(self._node.put, item, cas=cas, origin=Origin.HTTP)
+        if await self._is_kept(item):
+            return await put(keep=True), None
+        not_kept = self._not_kept()
+        if not_kept is not None:
+            return await put(keep=False), not_kept
+        with self._room.enrolling():
+            return await put(keep=True), None
+
+    async def _is_kept(self, item: SignedItem) -> bool:
+        """Whether an item of this target is kept alive anyway, for whomever."""
+        entry = await self._node._ledger.newest(item.target)
+        return entry is not None and entry.next_due < NEVER
+
     def _not_kept(self) -> str | None:
         """Say why a record that is put now will not be kept alive; None if it will be."""
-        if not self.settings.keep:
+        if not self._settings.keep:
             return "this daemon keeps nothing for others: [http] keep is false"
-        if self._kept_for_others() >= self.settings.max_kept:
+        if self._room.taken >= self._settings.max_kept:
             return "this daemon keeps as many records for others as it may: [http] max_kept"
         return None
 

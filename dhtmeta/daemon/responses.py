@@ -127,6 +127,7 @@ def health(status: Status, now: float) -> dict[str, Any]:
         "due": status.due,
         "late": status.late,
         "damaged": status.damaged,
+        "unfinished": status.unfinished,
     }
 
 

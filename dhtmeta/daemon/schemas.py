@@ -88,6 +88,7 @@ SCHEMAS: dict[str, Schema] = {
         due=integer(),
         late=integer(),
         damaged=integer(),
+        unfinished=integer(),
     ),
     "SignedFile": _object(**_ITEM, optional={"target": _ID}),
     "Connectability": _object(verdict=_VERDICT, reason=_TEXT, address=_or_null(_TEXT)),

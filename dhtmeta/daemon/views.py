@@ -15,8 +15,9 @@ from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.address import format_address
 from dhtmeta.engine.connectability import Verdict
 from dhtmeta.engine.counts import Counts
-from dhtmeta.errors import KeyFileError, NetworkUnreachable
+from dhtmeta.errors import NetworkUnreachable
 from dhtmeta.node import Node
+from dhtmeta.values.node_id import peer_id
 
 _PAGE = ("limit", "after")
 _REACHABLE = (Verdict.DIRECT, Verdict.VIA_RELAY)
@@ -112,12 +113,9 @@ class Views:
         return {"carrier": name, "endpoint": format_address(self._node.endpoint)}
 
     def _identity(self) -> dict[str, Any]:
-        """Return our peer id and public key; null where the key files are not as they should be."""
-        try:
-            own = self._node.identity
-        except KeyFileError:
-            return {"peer_id": None, "public_key": None}
-        return {"peer_id": own.peer_id.hex(), "public_key": own.public_key.hex()}
+        """Return our peer id and public key; null where there are no keys, or broken ones."""
+        key = self._node.public_key
+        return {"peer_id": key and peer_id(key).hex(), "public_key": key and key.hex()}
 
 
 def _page(peers: list[dict[str, Any]], after: str | None) -> web.Response:

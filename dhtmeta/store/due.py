@@ -13,11 +13,14 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
+    Delete,
     Select,
     Update,
     and_,
     bindparam,
+    delete,
     func,
+    literal,
     or_,
     select,
     tuple_,
@@ -28,7 +31,7 @@ from dhtmeta.const import MAX_HOLDERS_BYTES, VERIFIED_AT_ONCE
 from dhtmeta.errors import CallerError, InvalidItem
 from dhtmeta.store import tables
 from dhtmeta.store.entry import LedgerEntry, read_entry
-from dhtmeta.store.tables import NEVER, State
+from dhtmeta.store.tables import DAMAGED, NEVER, State
 
 Key = tuple[float, bytes]  # next_due (Unix s) and target: the order in which rows are due
 
@@ -97,9 +100,13 @@ def check_holders(holders: bytes | None) -> None:
 
 
 def rows_in_state(state: State, after: Key, limit: int) -> Select[Any]:
-    """Select next_due and target of at most `limit` rows, in that order, beyond the key `after`."""
+    """Select next_due and target of at most `limit` rows, in that order, beyond the key `after`.
+
+    What has no target is left out, see `set_aside_without_target`.
+    """
     order = (_c.next_due, _c.target)
-    return select(*order).where(_c.state == state, _beyond(after)).order_by(*order).limit(limit)
+    wanted = and_(_c.state == state, _beyond(after), func.typeof(_c.target) == "blob")
+    return select(*order).where(wanted).order_by(*order).limit(limit)
 
 
 def due_keys(before: float, limit: int, after: Key) -> Select[Any]:
@@ -146,6 +153,33 @@ def notes(looked: Iterable[Looked]) -> list[dict[str, Any]]:
         {"of": one.target, "at": one.seq} | {f"new_{name}": getattr(one, name) for name in _NOTED}
         for one in looked
     ]
+
+
+def set_aside_without_target() -> Update:
+    """Update rows whose target is no bytes: nobody can ask for them, so they are never due.
+
+    They come before all others in the index of targets. `last_error` shows what is there, in hex.
+    """
+    what = func.typeof(_c.target) + literal(" ") + func.substr(func.hex(_c.target), 1, 100)
+    why = literal(f"{DAMAGED}target is ") + what
+    wrong = and_(_c.target < b"", _c.next_due < NEVER)
+    return update(_ledger).where(wrong).values(next_due=NEVER, last_error=why)
+
+
+def forget_old(before: float, most: int) -> Delete:
+    """Delete at most so many rows that visitors put, nobody keeps, and that went well by then."""
+    return _forget(_c.last_ok <= before, limit=most)
+
+
+def forget_beyond(cap: int, most: int) -> Delete:
+    """Delete at most so many of these beyond `cap`: what never went well, then the oldest."""
+    excess = select(func.min(func.max(func.count() - cap, 0), most)).select_from(_ledger)
+    return _forget(limit=excess.where(tables.IS_PASSING).scalar_subquery())
+
+
+def _forget(*where: ColumnElement[bool], limit: Any) -> Delete:
+    oldest = select(_c.target).where(tables.IS_PASSING, *where).order_by(_c.last_ok).limit(limit)
+    return delete(_ledger).where(_c.target.in_(oldest))
 
 
 def earliest() -> Select[Any]:

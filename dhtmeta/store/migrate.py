@@ -35,6 +35,11 @@ async def bring_up_to_date(connection: AsyncConnection, url: str) -> None:
     if version is None:
         await connection.run_sync(tables.metadata.create_all)
         await connection.execute(tables.schema.insert().values(version=SCHEMA_VERSION))
+    elif not isinstance(version, int) or version < 1:
+        raise StoreError(
+            f"the store {url} is damaged (schema {version!r}): restore it from a backup, or move "
+            f"it aside (with its -wal and -shm files) to start afresh"
+        )
     elif version > SCHEMA_VERSION:
         raise StoreError(
             f"the store {url} was written by a newer dhtmeta (schema {version}, this "
@@ -57,8 +62,7 @@ async def _migrate(connection: AsyncConnection, url: str, version: int) -> None:
 
 async def _back_up(connection: AsyncConnection, url: str, version: int) -> Path:
     """Copy the store beside itself, on disk when this returns; an older backup stays."""
-    files = (await connection.exec_driver_sql("PRAGMA database_list")).all()
-    path = Path(files[0].file)
+    path = await _path_of(connection)
     partial = path.with_name(f"{path.name}.schema-{version}.partial")
     try:
         _forget(partial)  # of a start that was killed
@@ -72,6 +76,12 @@ async def _back_up(connection: AsyncConnection, url: str, version: int) -> Path:
             f"before it is upgraded, but {path.parent} does not take a copy ({error}): make room "
             f"there, or see that you may write; nothing was changed"
         ) from error
+
+
+async def _path_of(connection: AsyncConnection) -> Path:
+    """Return where the store is; a name need not be UTF-8, so as bytes."""
+    name = "SELECT CAST(file AS BLOB) FROM pragma_database_list WHERE name = 'main'"
+    return Path(os.fsdecode((await connection.exec_driver_sql(name)).scalar_one()))
 
 
 def _forget(partial: Path) -> None:

@@ -24,6 +24,8 @@ from dhtmeta.const import (
     BUSY_TIMEOUT,
     CACHE_ENTRIES,
     CLEANUP_INTERVAL,
+    HTTP_ROWS,
+    HTTP_ROWS_DROPPED,
     KNOWN_PEERS,
     MAX_AHEAD,
     POLL_INTERVAL,
@@ -36,7 +38,7 @@ from dhtmeta.const import (
     WRITE_BEHIND_ROWS,
 )
 from dhtmeta.errors import CallerError, StoreError
-from dhtmeta.store import migrate, tables
+from dhtmeta.store import due, migrate, tables
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.record import NodeRecord
 
@@ -94,6 +96,7 @@ class Store:
         try:
             await store._prepare()
             await store.clean_up()
+            await store._drop_damaged()
             await store._load()
         except SQLAlchemyError as error:
             await store.engine.dispose()
@@ -131,6 +134,32 @@ class Store:
             await connection.execute(_beyond(tables.seq_floor, floor.seen_at, SEQ_FLOORS))
             seen = tables.known_peers.c.last_seen
             await connection.execute(_beyond(tables.known_peers, seen, KNOWN_PEERS))
+            lost = (await connection.execute(due.set_aside_without_target())).rowcount
+        if lost:
+            log.error("%d rows of the ledger in %s have no target: not kept", lost, self.url)
+
+    async def forget_passing(self, busy: float = BUSY_TIMEOUT) -> None:
+        """Delete what visitors put and nobody keeps, once it is old, and the oldest beyond a cap.
+
+        That may be much, so others have their turn now and then. `busy` as in `clean_up`.
+        """
+        more = True
+        while more and not self._closing:
+            async with self.write(busy) as connection:
+                old = due.forget_old(self._clock() - SEQ_FLOOR_KEPT, HTTP_ROWS_DROPPED)
+                beyond = due.forget_beyond(HTTP_ROWS, HTTP_ROWS_DROPPED)
+                gone = [(await connection.execute(one)).rowcount for one in (old, beyond)]
+            more = HTTP_ROWS_DROPPED in gone
+
+    async def _drop_damaged(self) -> None:
+        """Delete rows of cache that are not what their columns say: no reader has to look."""
+        dropped = 0
+        async with self.write() as connection:
+            for table in (tables.metadata_cache, tables.seq_floor, tables.known_peers):
+                wrong = delete(table).where(tables.is_damaged(table))
+                dropped += (await connection.execute(wrong)).rowcount
+        if dropped:
+            log.warning("dropped %d damaged rows of cache in %s", dropped, self.url)
 
     async def _load(self) -> None:
         cache, peer = tables.metadata_cache.c, tables.known_peers.c
@@ -157,13 +186,18 @@ class Store:
         Of either the newest, SEQ_FLOORS in all; who publishes asks the ledger itself. A seq that is
         only reserved is no floor: nobody may ever have seen it.
         """
-        floor, own = tables.seq_floor.c, tables.ledger.c
+        floor, own, damaged = tables.seq_floor.c, tables.ledger.c, 0
         seen = select(floor.target, floor.seq).order_by(floor.seen_at.desc())
         stored = select(own.target, own.seq).where(own.state == tables.State.STORED)
         for newest in (seen, stored.order_by(own.last_ok.desc())):
             rows = (await connection.execute(newest.limit(SEQ_FLOORS))).all()
             for target, seq in reversed(rows):  # the oldest first
-                self.floors[target] = max(seq, self.floors.pop(target, seq))
+                if isinstance(target, bytes) and isinstance(seq, int):
+                    self.floors[target] = max(seq, self.floors.pop(target, seq))
+                else:
+                    damaged += 1
+        if damaged:
+            log.warning("%d damaged rows of the ledger in %s set no floor", damaged, self.url)
         excess = max(0, len(self.floors) - SEQ_FLOORS)
         self.floors = dict(itertools.islice(self.floors.items(), excess, None))
 
@@ -260,6 +294,7 @@ class Store:
                 if self._clock() >= cleaned + self._cleanup_interval:
                     cleaned = self._clock()
                     await self.clean_up(WRITE_BEHIND_BUSY)
+                    await self.forget_passing(WRITE_BEHIND_BUSY)
             except StoreError:
                 pass  # kept in `failure`, and tried again
             except Exception:
@@ -396,9 +431,15 @@ def _make_directory(path: Path) -> None:
 
 def _configure(connection: Any, _: object) -> None:
     connection.run_async(_use_wal)
+    connection.driver_connection.text_factory = _text
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous=FULL")  # a ledger commit is on disk when it returns
     cursor.close()
+
+
+def _text(raw: bytes) -> str:
+    """Read what a damaged disk made of a text, too: one row shall not hide all others."""
+    return raw.decode(errors="replace")
 
 
 async def _use_wal(connection: aiosqlite.Connection) -> None:

@@ -4,7 +4,21 @@ import math
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, text
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    cast,
+    func,
+    or_,
+    text,
+)
 
 from dhtmeta.const import MAX_HOLDERS_BYTES
 from dhtmeta.values.item import SignedItem
@@ -12,6 +26,7 @@ from dhtmeta.values.item import SignedItem
 SCHEMA_VERSION: Final = 2  # raise it with every change below, and add a step to migrate.py
 AT_ONCE: Final = 0.0  # Unix s, `next_due` of what is to be kept and was never confirmed
 NEVER: Final = math.inf  # `next_due` of what nobody keeps alive
+PEER_ID_HEX: Final = 40  # digits of a peer id, which is SHA1(public key)
 DAMAGED: Final = "damaged: "  # how `last_error` of a row begins that was set aside
 
 
@@ -66,7 +81,7 @@ schema = Table("schema", metadata, Column("version", Integer, nullable=False))
 known_peers = Table(
     "known_peers",
     metadata,
-    Column("peer_id", String(40), primary_key=True),  # hex
+    Column("peer_id", String(PEER_ID_HEX), primary_key=True),
     Column("public_key", LargeBinary(32), nullable=False),
     Column("topic", String, nullable=False, default=""),
     Column("dht_node_id", String(40), nullable=False, default=""),  # hex
@@ -87,6 +102,9 @@ metadata_cache = Table(
 
 IS_SET_ASIDE = text("substr(last_error, 1, 9) = 'damaged: '")  # as DAMAGED; an index's words
 IS_FOR_HTTP = text("origin = 'http'")
+IS_PASSING = text(  # a visitor's that nobody keeps, and nobody has to mend
+    "origin = 'http' AND next_due = 9e999 AND ifnull(substr(last_error, 1, 9), '') <> 'damaged: '"
+)
 
 ledger = Table(
     "ledger",
@@ -104,6 +122,11 @@ ledger = Table(
     Index("ledger_floor", "state", "last_ok", "target", "seq"),
     Index("ledger_set_aside", "target", sqlite_where=IS_SET_ASIDE),
     Index("ledger_for_http", "state", "next_due", sqlite_where=IS_FOR_HTTP),
+    Index(
+        "ledger_passing",
+        *("last_ok", "target", "origin", "next_due", "last_error"),
+        sqlite_where=IS_PASSING,
+    ),
 )
 
 seq_floor = Table(
@@ -114,3 +137,18 @@ seq_floor = Table(
     Column("seen_at", Float, nullable=False),
     Index("seq_floor_seen", "seen_at"),
 )
+
+_TYPES: Final = {LargeBinary: "blob", Integer: "integer", Float: "real", String: "text"}
+
+
+def is_damaged(table: Table) -> ColumnElement[bool]:
+    """Whether a row holds what its columns cannot, none of which takes NULL.
+
+    SQLite takes a value of any type anywhere. A peer id is hex, too.
+    """
+    wrong = [func.typeof(column) != _TYPES[type(column.type)] for column in table.columns]
+    if "peer_id" in table.c:
+        peer_id = table.c.peer_id
+        wrong.append(func.length(cast(peer_id, LargeBinary)) != PEER_ID_HEX)  # length stops at NUL
+        wrong.append(peer_id.op("GLOB")("*[^0-9a-fA-F]*"))
+    return or_(*wrong)

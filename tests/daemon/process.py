@@ -55,7 +55,12 @@ class Supervised:
         """Read its log to the end; each line must be JSON."""
         assert self.process.stderr is not None
         async for line in self.process.stderr:
-            self.logged.append(json.loads(line))
+            try:
+                self.logged.append(json.loads(line))
+            except json.JSONDecodeError:
+                raise AssertionError(
+                    f"not JSON: {line + await self.process.stderr.read()!r}"
+                ) from None
 
     async def said(self, part: str) -> str:
         """Wait until it logs something with that in it."""

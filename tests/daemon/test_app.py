@@ -173,6 +173,7 @@ async def test_an_offline_start_is_alive_and_heals_when_the_network_comes(
     address = free_address()
     write_settings(path, [address], {"identity": {"record": str(record)}})
     async with supervised(path) as daemon:
+        await daemon.said("our record is not published yet")
         shown = await daemon.is_in("offline")
         assert (await daemon.get("/health"))[0] == 200
         assert (await daemon.get("/ready"))[0] == 503
@@ -312,6 +313,16 @@ async def test_a_damaged_row_is_told_of_and_the_others_are_kept(
         assert (await daemon.get("/stats"))[1]["counts"]["looks_ok"] == 2
         assert await daemon.ended() == 0
     assert ledger(path, "SELECT count() FROM ledger") == [(3,)]  # for who mends it
+
+
+async def test_a_ledger_that_cannot_be_read_is_told_of_and_heals(
+    daemon: Supervised, path: Path
+) -> None:
+    ledger(path, "ALTER TABLE ledger RENAME TO elsewhere")
+    await daemon.degraded("no such table")
+    ledger(path, "ALTER TABLE elsewhere RENAME TO ledger")
+    await daemon.is_in("ready")
+    assert await daemon.put(signed()) == 201
 
 
 @contextlib.contextmanager

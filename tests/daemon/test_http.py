@@ -16,7 +16,7 @@ from dhtmeta.engine.counts import Counts
 from dhtmeta.errors import CallerError, PortError
 from dhtmeta.node import Node
 from dhtmeta.values.record import NetworkInfo, NodeRecord
-from tests.daemon.http_server import STARTED, hung_up, path_of, serving, signed
+from tests.daemon.http_server import JSON, STARTED, hung_up, path_of, serving, signed
 
 KEY = "ab" * 32
 PATHS = (
@@ -34,7 +34,9 @@ PATHS = (
 
 async def test_health_says_what_the_status_says(writer: Node) -> None:
     async with serving(writer) as served:
-        served.status = Status(State.READY, ("a disk",), STARTED, kept=4, due=3, late=2, damaged=1)
+        served.status = Status(
+            State.READY, ("a disk",), STARTED, kept=4, due=3, late=2, damaged=1, unfinished=6
+        )
         reply = await served.get("/health")
     assert reply.status == 200
     assert reply.json == {
@@ -47,6 +49,7 @@ async def test_health_says_what_the_status_says(writer: Node) -> None:
         "due": 3,
         "late": 2,
         "damaged": 1,
+        "unfinished": 6,
     }
 
 
@@ -183,6 +186,74 @@ async def test_a_request_without_a_host_or_with_two_is_refused(writer: Node) -> 
         assert status_of(await served.raw(with_host("localhost", "localhost"))) == 400
         absolute = with_host("evil.example").replace(b"/ready", b"http://127.0.0.1/ready")
         assert status_of(await served.raw(absolute)) == 421
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "status"),
+    [
+        ("Sec-Fetch-Site", "same-origin", 200),
+        ("Sec-Fetch-Site", "none", 200),
+        ("Sec-Fetch-Site", "cross-site", 403),
+        ("Sec-Fetch-Site", "same-site", 403),
+        ("Sec-Fetch-Site", "none\r\nSec-Fetch-Site: cross-site", 403),
+        ("Sec-Fetch-Site", "", 403),
+        ("Origin", "http://127.0.0.1:{port}", 200),
+        ("Origin", "http://LOCALHOST:{port}", 200),
+        ("Origin", "https://[::1]:{port}", 200),
+        ("Origin", "https://dht.example.org", 200),
+        ("Origin", "https://other.example.org:1234", 200),
+        ("Origin", "https://other.example.org", 403),
+        ("Origin", "https://tls.example.org", 200),
+        ("Origin", "http://tls.example.org", 403),
+        ("Origin", "http://127.0.0.1", 403),
+        ("Origin", "http://127.0.0.1:1", 403),
+        ("Origin", "https://evil.example", 403),
+        ("Origin", "https://evil.example:{port}", 403),
+        ("Origin", "https://localhost.evil.example:{port}", 403),
+        ("Origin", "https://evil.example@localhost:{port}", 403),
+        ("Origin", "ftp://localhost:{port}", 403),
+        ("Origin", "localhost:{port}", 403),
+        ("Origin", "null", 403),
+        ("Origin", "", 403),
+        ("Origin", "http://localhost:{port}\r\nOrigin: https://evil.example", 403),
+    ],
+)
+async def test_pages_of_other_sites_are_not_answered(
+    writer: Node, name: str, value: str, status: int
+) -> None:
+    hosts = ["dht.example.org", "other.example.org:1234", "tls.example.org:443"]
+    async with serving(writer, hosts=hosts) as served:
+        header = f"localhost\r\n{name}: {value}".format(port=served.server.endpoint[1])
+        answer = await served.raw(with_host(header))
+    assert status_of(answer) == status
+    if status == 403:
+        assert b"problem+json" in answer
+        assert name.encode() in answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_a_page_of_another_site_uses_up_nothing(writer: Node) -> None:
+    page = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+    async with serving(writer, gets_per_minute=1, puts_per_minute=1) as served:
+        lookups = writer.counters["lookups"]
+        for path in ("/health", "/health", path_of(signed()), path_of(signed())):
+            assert (await served.get(path, headers=page)).status == 403
+        assert (await served.put(signed(), headers=JSON | page)).status == 403
+        assert writer.counters["lookups"] == lookups
+        assert (await served.get("/health")).status == 200
+        assert (await served.get("/stats")).status == 200
+        assert (await served.put(signed())).status == 201
+
+
+async def test_to_look_at_the_daemon_makes_no_keys(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    options: Any = {"store": str(tmp_path / "s.db"), "keys": keys, "settings": Settings()}
+    async with Node(offline=True, **options) as node, serving(node) as served:
+        nobody = {"peer_id": None, "public_key": None, "carrier": None, "endpoint": None}
+        assert (await served.get("/topology")).json["node"] == nobody
+        assert not keys.exists()
+        own = node.identity
+        shown = (await served.get("/topology")).json["node"]
+    assert (shown["peer_id"], shown["public_key"]) == (own.peer_id.hex(), own.public_key.hex())
 
 
 async def test_the_address_that_was_connected_to_is_a_host_of_ours(writer: Node) -> None:

@@ -4,46 +4,179 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
-from dhtmeta.const import QUOTA_NETWORKS, SLOW_CLIENT
-from dhtmeta.daemon.limits import Door, Quota, network_of
+from dhtmeta.const import QUOTA_NETWORKS, QUOTA_PER_48, SLOW_CLIENT
+from dhtmeta.daemon import records
+from dhtmeta.daemon.limits import Door
+from dhtmeta.daemon.quotas import AddressQuota, CommonQuota, Quota, networks_of
+from dhtmeta.daemon.responses import Refused
 from dhtmeta.node import Node
-from tests.daemon.http_server import hung_up, path_of, serving, signed
+from dhtmeta.values.item import SignedItem
+from dhtmeta.values.signed_file import to_signed_file
+from tests.daemon.http_server import JSON, hung_up, path_of, serving, signed
 from tests.daemon.test_http import ended, status_of, with_host
 
 
 @pytest.mark.parametrize(
-    ("address", "network"),
+    ("address", "networks"),
     [
-        ("192.0.2.1", "192.0.2.1"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
+        ("192.0.2.1", ("192.0.2.1",)),
+        ("::ffff:192.0.2.1", ("192.0.2.1",)),
+        ("2001:db8:1:2:3:4:5:6", ("2001:db8:1:2::/64", "2001:db8:1::/48")),
+        ("fe80::1%eth0", ("fe80::/64", "fe80::/48")),
+        ("", ("",)),
     ],
 )
-def test_an_address_counts_as_its_network(address: str, network: str) -> None:
-    assert network_of(address) == network
+def test_an_address_counts_as_its_networks(address: str, networks: tuple[str, ...]) -> None:
+    assert networks_of(address) == networks
+
+
+def taken(quota: Quota, network: str, now: float) -> float:
+    """Take one if there is one; returns the wait if there is none."""
+    wait = quota.wait(network, now)
+    if not wait:
+        quota.take(network, now)
+    return wait
 
 
 def test_a_quota_refills_with_time() -> None:
     quota = Quota(60)
-    assert [quota.take("a", 100.0) for _ in range(60)] == [0.0] * 60
-    assert quota.take("a", 100.0) == pytest.approx(1.0)
-    assert quota.take("a", 100.75) == pytest.approx(0.25)
-    assert quota.take("a", 101.0) == 0.0
-    assert quota.take("a", 101.0) > 0
-    assert [quota.take("a", 9999.0) for _ in range(61)].count(0.0) == 60
+    assert [taken(quota, "a", 100.0) for _ in range(60)] == [0.0] * 60
+    assert taken(quota, "a", 100.0) == pytest.approx(1.0)
+    assert taken(quota, "a", 100.75) == pytest.approx(0.25)
+    assert taken(quota, "a", 101.0) == 0.0
+    assert taken(quota, "a", 101.0) > 0
+    assert [taken(quota, "a", 9999.0) for _ in range(61)].count(0.0) == 60
+
+
+@pytest.mark.parametrize("per_minute", [1, 7, 600, 10_000])
+def test_a_quota_is_exact_whatever_the_time(per_minute: int) -> None:
+    quota = Quota(per_minute)
+    waits = [taken(quota, "a", 1_234_567.891) for _ in range(per_minute + 5)]
+    assert waits.count(0.0) == per_minute
 
 
 def test_a_quota_is_of_one_network_and_of_so_many() -> None:
     quota = Quota(1)
-    assert quota.take("a", 0.0) == 0.0
-    assert quota.take("b", 0.0) == 0.0
-    assert quota.take("a", 0.0) > 0
+    assert taken(quota, "a", 0.0) == 0.0
+    assert taken(quota, "b", 0.0) == 0.0
     for i in range(2 * QUOTA_NETWORKS):
-        quota.take(str(i), 0.0)
-    assert len(quota._left) == QUOTA_NETWORKS
+        taken(quota, str(i), 0.0)
+    assert len(quota._whole) == QUOTA_NETWORKS
+    assert taken(quota, "a", 0.0) > 0
+
+
+def test_only_a_quota_that_is_whole_again_is_forgotten() -> None:
+    quota = Quota(60, most=3)
+    for network, count in (("used up", 60), ("half", 30), ("one", 1)):
+        for _ in range(count):
+            assert taken(quota, network, 0.0) == 0.0
+    assert taken(quota, "another", 0.5) > 0
+    assert taken(quota, "one", 0.5) == 0.0  # who is counted already does not wait for room
+    assert taken(quota, "another", 2.5) == 0.0
+    assert set(quota._whole) == {"used up", "half", "another"}
+    assert taken(quota, "yet another", 2.5) > 0
+    assert [taken(quota, "used up", 3.0) for _ in range(4)].count(0.0) == 3
+
+
+def refused(quota: AddressQuota, address: str, now: float = 0.0) -> bool:
+    """Whether one more is refused."""
+    with contextlib.suppress(Refused):
+        quota.take(address, now)
+        return False
+    return True
+
+
+def test_a_whole_48_has_a_quota_too() -> None:
+    quota = AddressQuota(30)
+    let_in = [
+        not refused(quota, f"2001:db8:1:{i:x}::1") for i in range(QUOTA_PER_48) for _ in range(31)
+    ]
+    assert sum(let_in) == 30 * QUOTA_PER_48
+    assert refused(quota, "2001:db8:1:ffff::1")
+    assert not refused(quota, "2001:db8:2::1")
+    assert not refused(quota, "192.0.2.1")
+    quota.apply(60)
+    assert refused(quota, "2001:db8:1:ffff::1", 0.09)
+    assert not refused(quota, "2001:db8:1:ffff::1", 0.11)
+
+
+def test_what_one_quota_refuses_is_not_taken_from_the_other() -> None:
+    quota = AddressQuota(1)
+    assert [refused(quota, "2001:db8:1::1") for _ in range(1 + 2 * QUOTA_PER_48)].count(False) == 1
+    assert not refused(quota, "2001:db8:1:1::1")
+
+
+def test_a_common_quota_is_of_everybody() -> None:
+    quota = CommonQuota(2)
+    quota.take(0.0)
+    quota.take(0.0)
+    with pytest.raises(Refused, match="next in 30") as caught:
+        quota.take(0.0)
+    assert (caught.value.status, caught.value.retry_after) == (429, 30)
+    quota.apply(6)
+    quota.take(10.0)
+
+
+async def test_all_together_may_ask_the_network_so_often(
+    writer: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "GETS_IN_ALL", 3)
+    monkeypatch.setattr(records, "PUTS_IN_ALL", 2)
+    held = signed()
+    async with serving(writer, gets_per_minute=1, puts_per_minute=1) as served:
+        bodies: tuple[SignedItem | bytes, ...] = (b"no signed file", held, signed(), signed())
+        puts = [
+            await put_from(f"127.0.0.{i}", body, *served.server.endpoint)
+            for i, body in enumerate(bodies, 2)
+        ]
+        asked: list[tuple[int, int]] = []
+        for path in (
+            path_of(held),  # which is looked up
+            path_of(held),  # and held now
+            path_of(missing := signed()),
+            path_of(missing),
+            path_of(held, "?policy=cache-only"),
+            path_of(held, "?policy=freshest"),
+            path_of(held, "?policy=freshest"),
+            path_of(signed()),
+            path_of(held),
+        ):
+            before = writer.counters["lookups"]
+            answer = await served.raw(asking(path), f"127.0.1.{len(asked) + 1}")
+            asked.append((status_of(answer), writer.counters["lookups"] - before))
+    assert puts == [422, 201, 201, 429]  # what is sent to nobody counts for nobody
+    assert asked == [
+        *((200, 1), (200, 0), (404, 1), (404, 0), (200, 0), (200, 1)),
+        *((429, 0), (429, 0), (200, 0)),
+    ]
+
+
+async def test_all_together_get_no_less_than_one_address_does(
+    writer: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "PUTS_IN_ALL", 1)
+    async with serving(writer, puts_per_minute=2) as served:
+        assert [(await served.put(signed())).status for _ in range(3)] == [201, 201, 429]
+
+
+def asking(path: str) -> bytes:
+    """Return a GET of a path."""
+    return with_host("localhost").replace(b"/ready", path.encode())
+
+
+async def put_from(source: str, item: SignedItem | bytes, host: str, port: int) -> int:
+    """Put an item, or something else, from an address of this machine; returns the status."""
+    body = item if isinstance(item, bytes) else to_signed_file(item).encode()
+    path = path_of(signed() if isinstance(item, bytes) else item)
+    connector = aiohttp.TCPConnector(local_addr=(source, 0))
+    async with (
+        aiohttp.ClientSession(connector=connector) as session,
+        session.put(f"http://{host}:{port}{path}", data=body, headers=JSON) as answer,
+    ):
+        return answer.status
 
 
 async def test_who_asks_too_often_is_told_when_to_come_back(writer: Node) -> None:
@@ -169,6 +302,36 @@ async def test_there_is_room_for_so_many_in_all_and_each() -> None:
             await hung_up(out)
         await guests(door, 0)
         assert not door._each
+
+
+class From(asyncio.Transport):
+    """A connection from an address that this machine has not."""
+
+    closed = False
+
+    def __init__(self, address: str) -> None:
+        super().__init__({"peername": (address, 40_000)})
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert b"too many connections" in data
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def connected(door: Door, address: str) -> bool:
+    """Whether one more connection from there is let in."""
+    transport = From(address)
+    door().connection_made(transport)
+    return not transport.closed
+
+
+@pytest.mark.parametrize("home", ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+def test_some_connections_are_for_this_machine_alone(home: str) -> None:
+    door = Door(asyncio.Protocol, lambda: 0.0, most=5, most_local=2, most_each=3)
+    strangers = ("192.0.2.1", "2001:db8::1", "::ffff:192.0.2.3", "192.0.2.4", "fe80::1%eth0")
+    assert [connected(door, one) for one in strangers] == [True, True, True, False, False]
+    assert [connected(door, home) for _ in range(3)] == [True, True, False]
 
 
 async def test_a_slow_reader_of_many_answers_delays_nobody(writer: Node) -> None:

@@ -1,5 +1,6 @@
 """`/v1/records/{key}` on a real swarm: what is put is read elsewhere, what is wrong is said."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 
 from dhtmeta.config import Settings
-from dhtmeta.const import MAX_SIGNED_FILE_BYTES
+from dhtmeta.const import ENROLMENT_COUNTED, MAX_SIGNED_FILE_BYTES
 from dhtmeta.daemon.responses import Refused, problem
+from dhtmeta.daemon.room import Room
 from dhtmeta.dht.carrier import PutOutcome
 from dhtmeta.errors import (
     CallerError,
@@ -307,6 +309,55 @@ async def test_as_many_are_kept_as_may_be(writer: Node) -> None:
     assert (full.status, full.json["kept"]) == (201, False)
     assert (await writer.totals()).for_http == before + 1
     assert "max_kept" in full.json["not_kept_because"]
+
+
+async def test_a_burst_keeps_no_more_than_may_be(writer: Node) -> None:
+    before = (await writer.totals()).for_http
+    identity = Identity.generate()
+    async with serving(writer, keep=True, max_kept=3) as served:  # the ledger's count stays at 0
+        failed = await served.put(signed(1), data=b"{}")
+        puts = await asyncio.gather(*(served.put(signed()) for _ in range(2)))
+        first = await served.put(signed(1, b"one", identity))
+        more = await asyncio.gather(*(served.put(signed()) for _ in range(3)))
+        newer = await served.put(signed(2, b"two", identity))
+    assert failed.status == 422
+    assert [one.json["kept"] for one in (*puts, first, *more)] == [True] * 3 + [False] * 3
+    assert (newer.json["kept"], newer.json["not_kept_because"]) == (True, None)
+    assert (await writer.totals()).for_http == before + 3
+
+
+async def test_what_is_kept_anyway_is_said_to_be(writer: Node) -> None:
+    identity = Identity.generate()
+    await writer.put(signed(1, b"one", identity))
+    before = await writer.totals()
+    async with serving(writer) as served:
+        newer = await served.put(signed(2, b"two", identity))
+    assert (newer.status, newer.json["kept"]) == (201, True)
+    after = await writer.totals()
+    assert (after.kept, after.for_http) == (before.kept, before.for_http)
+
+
+def test_enrolments_count_until_the_ledger_has_them() -> None:
+    counted, now = [5], [0.0]
+    room = Room(lambda: counted[0], lambda: now[0])
+    with room.enrolling(), room.enrolling():
+        assert room.taken == 7
+    assert room.taken == 7
+    with pytest.raises(NotStored), room.enrolling():
+        raise NotStored("x")
+    assert room.taken == 7
+    counted[0] = 6  # a count that began before the second was there
+    assert room.taken == 7
+    counted[0] = 7  # which are not counted twice
+    assert room.taken == 7
+    counted[0] = 9
+    assert room.taken == 9
+    counted[0] = 4  # their owner took some over
+    now[0] = ENROLMENT_COUNTED
+    assert room.taken == 4
+    with room.enrolling():
+        pass
+    assert room.taken == 5
 
 
 async def test_the_libtorrent_carrier_says_that_it_cannot(libtorrent_writer: Node) -> None:

@@ -1,6 +1,7 @@
 """What Prometheus is told, read back with Prometheus' own parser, beside what the rooms say."""
 
 import asyncio
+import random
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -82,13 +83,13 @@ async def test_copies_are_a_histogram_of_exact_counts(writer: Node) -> None:
 
 async def test_the_status_is_told(writer: Node) -> None:
     async with serving(writer) as served:
-        served.status = Status(State.DEGRADED, (), STARTED, 4, 3, 2, 1, speed=1.5)
+        served.status = Status(State.DEGRADED, (), STARTED, 4, 3, 2, 1, speed=1.5, unfinished=6)
         samples = await scraped(served)
     assert {one: named(samples, "dhtmeta_state", state=one) for one in State} == {
         one: float(one is State.DEGRADED) for one in State
     }
-    kinds = ("kept", "due", "late", "damaged")
-    assert [named(samples, f"dhtmeta_records_{kind}") for kind in kinds] == [4, 3, 2, 1]
+    kinds = ("kept", "due", "late", "damaged", "unfinished")
+    assert [named(samples, f"dhtmeta_records_{kind}") for kind in kinds] == [4, 3, 2, 1, 6]
     assert named(samples, "dhtmeta_copy_death_speed") == 1.5
     assert named(samples, "dhtmeta_build_info", version="0.1.0") == 1
 
@@ -175,6 +176,30 @@ async def test_peers_come_in_pages(tmp_path: Path) -> None:
     assert small["next"] == seen[12]
     assert small["peers"][0]["public_key"] == seen[10] + "00" * 12
     assert small["peers"][0]["verdict"] is None
+
+
+async def test_many_peers_are_listed_in_an_order_that_is_believed_for_a_while(
+    tmp_path: Path,
+) -> None:
+    peers = [*known(CENSUS_AT_ONCE * 3 // 2)]
+    async with await offline(tmp_path) as node:
+        shuffled = random.Random(1).sample(peers, len(peers))
+        node._store.peers.update((peer, bytes(32)) for peer in shuffled)
+        census = Census(node)
+        pages = await asyncio.gather(*(census.page(peers[i], 2) for i in (0, 1234)))
+        del node._store.peers[peers[1]]  # forgotten
+        node._store.peers[bytes(20)] = bytes(32)  # met
+        first, after = await census.page(b"", 2)
+        census._roll._due = 0.0
+        renewed, _ = await census.page(b"", 2)
+        last, none = await census.page(peers[-3], 2)
+    for (page, following), i in zip(pages, (0, 1234), strict=True):
+        assert [one["peer_id"] for one in page] == [peers[i + 1].hex(), peers[i + 2].hex()]
+        assert following == peers[i + 2].hex()
+    assert [one["peer_id"] for one in first] == [peers[0].hex()]
+    assert after == peers[1].hex()
+    assert [one["peer_id"] for one in renewed] == [bytes(20).hex(), peers[0].hex()]
+    assert ([one["peer_id"] for one in last], none) == ([one.hex() for one in peers[-2:]], None)
 
 
 async def test_relays_are_counted_with_those_who_lead_over_them(writer: Node) -> None:

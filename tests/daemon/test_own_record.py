@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from dhtmeta.const import DEBOUNCE
+from dhtmeta.daemon.own_record import OwnRecord
 from dhtmeta.engine.resolve import Answer
-from dhtmeta.errors import NotFound
+from dhtmeta.errors import DhtmetaError, NetworkUnreachable, NotFound, StoreError
 from dhtmeta.node import Node
+from dhtmeta.testing.sim_loop import sim_run
 from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.keys import create_identity, read_identity
+from dhtmeta.values.record import NodeRecord
 from tests.cli.test_cli import dhtmeta
 from tests.conftest import make_node
 from tests.daemon.process import PATIENCE, Supervised, supervised, write_settings
@@ -41,6 +45,74 @@ async def elsewhere(own_swarm: Swarm, tmp_path: Path) -> AsyncIterator[Node]:
 
 def say(path: Path, topic: str) -> None:
     path.write_text(json.dumps({"topic": topic}))
+
+
+def watched(
+    record: Path, script: Callable[[], Awaitable[None]], *failures: DhtmetaError | None
+) -> tuple[list[str], str | None]:
+    """Watch a file on virtual time while `script` runs, and return what went out.
+
+    The first publishes fail with `failures`. Returns the last problem, too.
+    """
+    topics: list[str] = []
+    key = record.with_name("key")
+    waiting = list(failures)
+
+    async def publish(one: NodeRecord) -> None:
+        topics.append(one.topic)
+        if not key.exists():
+            key.touch()  # a Node makes its keys on first use; that is no rotation
+        if waiting and (failure := waiting.pop(0)) is not None:
+            raise failure
+
+    async def main() -> str | None:
+        own = OwnRecord(record, key, publish)
+        running = asyncio.create_task(own.run())
+        await script()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return own.problem
+
+    problem = sim_run(main())
+    return topics, problem
+
+
+def test_several_writes_within_a_second_of_each_other_are_one_publish(record: Path) -> None:
+    async def script() -> None:
+        await asyncio.sleep(10)
+        for topic in ("two", "three", "four", "five"):
+            say(record, topic)
+            await asyncio.sleep(0.9 * DEBOUNCE)
+        await asyncio.sleep(10)
+
+    assert watched(record, script) == (["one", "five"], None)
+
+
+def test_a_failure_is_told_of_and_tried_again_until_it_works(record: Path) -> None:
+    async def script() -> None:
+        await asyncio.sleep(600)
+
+    failures = [StoreError("the disk is full")] * 4
+    assert watched(record, script, *failures) == (["one"] * 5, None)
+    _, problem = watched(record, script, *failures * 20)
+    assert problem == "our record is not published yet: the disk is full"
+
+
+def test_what_fails_for_days_is_tried_ever_more_seldom_and_for_ever(record: Path) -> None:
+    async def script() -> None:
+        await asyncio.sleep(5 * 86_400)
+
+    topics, _ = watched(record, script, *[StoreError("the disk is full")] * 5000)
+    assert 1024 < len(topics) < 1500  # no power of two that is no float, and no loop
+
+
+def test_what_heals_by_itself_is_no_problem_and_tried_again_at_once(record: Path) -> None:
+    async def script() -> None:
+        await asyncio.sleep(60)
+
+    assert watched(record, script, *[NetworkUnreachable("nobody")] * 10) == (["one"] * 11, None)
+    topics, problem = watched(record, script, *[NetworkUnreachable("nobody")] * 1000)
+    assert (len(topics) > 20, problem) == (True, None)
 
 
 async def published(reader: Node, key: bytes, topic: str) -> Answer:

@@ -3,7 +3,7 @@
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dhtmeta.const import (
@@ -18,6 +18,7 @@ from dhtmeta.const import (
 from dhtmeta.engine.planner import Planner
 from dhtmeta.engine.survival import plan
 
+steady = settings(deadline=None)
 NOW = 1_800_000_000.0
 DAY = 86_400.0
 KEYS = 4000
@@ -35,6 +36,7 @@ def most_in_a_slice(times: list[float], begin: float, length: float, slices: int
     return max(counts)
 
 
+@steady
 @given(
     st.integers(0, 99),
     st.binary(min_size=20, max_size=20),

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from dhtmeta.const import (
@@ -25,6 +25,7 @@ from dhtmeta.const import (
 from dhtmeta.engine.survival import Law, Mortality, Plan, plan
 
 HOUR, DAY = 3600.0, 86_400.0
+steady = settings(deadline=None)
 ROUNDING = 1 + 1e-9
 AGES = st.lists(st.floats(0, 30 * DAY), max_size=CLOSEST)
 LACKING = st.integers(0, CLOSEST)
@@ -58,6 +59,7 @@ def test_what_has_lived_for_long_lives_longer() -> None:
     assert risks[0] > 3 * risks[-1]
 
 
+@steady
 @given(LAWS, st.floats(0, 9 * DAY), st.floats(0, DAY), st.floats(0, DAY))
 def test_risks_of_times_that_follow_each_other_add_up(
     law: Law, age: float, first: float, then: float
@@ -66,6 +68,7 @@ def test_risks_of_times_that_follow_each_other_add_up(
     assert law.risk(age, first + then) == pytest.approx(in_two, abs=1e-9)
 
 
+@steady
 @given(st.floats(0.1, 9), st.floats(0, 9 * DAY), st.floats(0, DAY))
 def test_a_speed_is_the_same_as_a_clock_that_runs_so_much_faster(
     speed: float, age: float, seconds: float
@@ -82,6 +85,7 @@ def test_what_a_jumping_clock_makes_negative_counts_as_nothing() -> None:
 # plans
 
 
+@steady
 @given(AGES, LACKING, LAWS, LOSSES)
 def test_a_plan_never_risks_more_than_it_may_by_its_own_law(
     ages: list[float], lacking: int, law: Law, max_loss: float
@@ -93,6 +97,7 @@ def test_a_plan_never_risks_more_than_it_may_by_its_own_law(
     assert risked <= max_loss * ROUNDING or chosen == Plan(lacking, FIRST_LOOK)
 
 
+@steady
 @given(AGES, LACKING, LAWS, LOSSES)
 def test_where_nothing_is_safe_all_get_it_and_are_soon_looked_at(
     ages: list[float], lacking: int, law: Law, max_loss: float
@@ -101,6 +106,7 @@ def test_where_nothing_is_safe_all_get_it_and_are_soon_looked_at(
     assert plan(ages, lacking, law, max_loss) == Plan(lacking, FIRST_LOOK)
 
 
+@steady
 @given(AGES, LACKING, LAWS, LOSSES)
 def test_no_copy_fewer_would_do_until_then(
     ages: list[float], lacking: int, law: Law, max_loss: float
@@ -111,6 +117,7 @@ def test_no_copy_fewer_would_do_until_then(
     assert fewer * ROUNDING > max_loss
 
 
+@steady
 @given(AGES, LACKING, LAWS, LOSSES)
 def test_what_is_easier_is_never_dearer(
     ages: list[float], lacking: int, law: Law, max_loss: float
@@ -199,6 +206,7 @@ ODD = st.sampled_from([0.0, 1e-300, 1.0, DAY, 1e300, -1.0, -1e300])
 FATES = st.lists(st.tuples(ODD, ODD), max_size=CLOSEST)
 
 
+@steady
 @given(st.lists(st.tuples(FATES, FATES), max_size=5))
 def test_nothing_odd_makes_it_raise_or_leave_the_bounds(
     seen: list[tuple[list[Fate], list[Fate]]],
@@ -211,6 +219,7 @@ def test_nothing_odd_makes_it_raise_or_leave_the_bounds(
     assert law.shape in SURVIVAL_SHAPES
 
 
+@steady
 @given(st.lists(ODD, max_size=CLOSEST), LACKING, LAWS)
 def test_ages_of_a_jumping_clock_are_planned_for(ages: list[float], lacking: int, law: Law) -> None:
     assert plan(ages, lacking, law, MAX_LOSS).seconds >= FIRST_LOOK

@@ -345,6 +345,8 @@ QUESTIONS: dict[str, Callable[[Ledger], Awaitable[Any]]] = {
     "make_due": lambda ledger: ledger.make_due(NOW, NOW),
     "unfinished": lambda ledger: anext(ledger.unfinished(), None),
     "floors": lambda ledger: ledger._store._load(),
+    "clean_up": lambda ledger: ledger._store.clean_up(),
+    "forget_passing": lambda ledger: ledger._store.forget_passing(),
 }
 
 
@@ -356,7 +358,11 @@ async def test_no_question_reads_the_whole_table(ledger: Ledger, store: Store, n
     assert found
     for line in found:
         assert "TEMP B-TREE" not in line
-        few = ("SCAN CONSTANT ROW", "SCAN ledger USING INDEX ledger_set_aside")  # a partial one
+        few = (
+            "SCAN CONSTANT ROW",
+            "SCAN ledger USING INDEX ledger_set_aside",  # a partial one
+            "SCAN ledger USING COVERING INDEX ledger_passing",  # another
+        )
         assert not line.startswith("SCAN") or line in few
 
 
@@ -366,3 +372,52 @@ async def test_due_rows_are_found_by_their_due_time(ledger: Ledger, store: Store
     assert found == [
         "SEARCH ledger USING INDEX ledger_due (state=? AND (next_due,target)>(?,?) AND next_due<?)"
     ]
+
+
+async def test_a_text_that_is_no_utf_8_hides_no_other_row(ledger: Ledger, path: Path) -> None:
+    items = await kept(ledger, 3)
+    damage(path, items[0], "v = cast(x'ff' as text)")
+    damage(path, items[1], "last_error = cast(x'41ff' as text)")
+    page = await ledger.due(NOW + 9, 9)
+    assert [target for target, _ in page.damaged] == [items[0].target]
+    assert [entry.item for entry in page.entries] == items[1:]
+    assert page.entries[0].last_error == "A\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("stored_as", "told"),
+    [("'text'", "text 74657874"), ("cast(x'ff' as text)", "text FF"), ("7", "integer 37")],
+)
+@pytest.mark.parametrize("limit", [1, 9])
+async def test_a_row_without_target_hides_no_other_and_is_set_aside(
+    ledger: Ledger, store: Store, path: Path, stored_as: str, told: str, limit: int
+) -> None:
+    items = await kept(ledger, 3)
+    damage(path, items[0], f"target = {stored_as}")
+    page = await ledger.due(NOW + 9, limit)
+    assert [entry.item for entry in page.entries] == items[1 : 1 + limit]
+    assert page.damaged == []
+    await store.clean_up()
+    assert await ledger.next_due() == NOW + 1
+    totals = await ledger.totals(NOW + 9, NOW)
+    assert (totals.kept, totals.due, totals.damaged) == (2, 2, 1)
+    assert await ledger.make_due(NOW, NOW) == 2
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        query = "select next_due, last_error from ledger where typeof(target) <> 'blob'"
+        assert other.execute(query).fetchall() == [(NEVER, f"damaged: target is {told}")]
+
+
+async def test_an_unfinished_row_without_target_hides_no_other(ledger: Ledger, path: Path) -> None:
+    for salt in (b"one", b"two"):
+        await ledger.reserve(signed(salt))
+    damage(path, signed(b"one"), "target = 'text'")
+    assert [page async for page in ledger.unfinished(1)] == [[signed(b"two").target]]
+
+
+async def test_a_row_without_target_is_said_once(
+    ledger: Ledger, store: Store, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(path, (await kept(ledger, 1))[0], "target = 'text'")
+    for _ in range(2):
+        await store.clean_up()
+    assert caplog.messages == [f"1 rows of the ledger in {path} have no target: not kept"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -245,3 +246,10 @@ async def test_of_two_starts_at_once_one_upgrades(path: Path) -> None:
     assert [await process.wait() for process in started] == [0, 0, 0]
     assert asked(path, "select version from schema") == [(SCHEMA_VERSION,)]
     assert backups(path) == ["store.db.schema-1.backup"]
+
+
+async def test_a_store_whose_name_is_no_utf_8_is_backed_up_too(path: Path) -> None:
+    path = path.rename(path.with_name(os.fsdecode(b"\xff.db")))
+    await closed(path)
+    (backup,) = backups(path)
+    assert is_version_1(path.with_name(backup))

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import pytest_asyncio
 
 from dhtmeta.const import MAX_AHEAD, SEQ_FLOOR_KEPT
 from dhtmeta.errors import CallerError, StoreError
-from dhtmeta.store.ledger import Ledger
+from dhtmeta.store.ledger import NEVER, Ledger
 from dhtmeta.store.store import MEMORY, Store
 from dhtmeta.store.tables import SCHEMA_VERSION
 from dhtmeta.values.item import SignedItem, encode_value
@@ -348,4 +348,141 @@ async def test_a_closed_store_stays_closed(tmp_path: Path, url: str) -> None:
         await Ledger(store).newest(bytes(20))
     with pytest.raises(StoreError, match="is closed"):
         await Ledger(store).confirm(signed(), 8, NOW, NOW)
+    await store.close()
+
+
+def damage(path: Path, statement: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        assert other.execute(statement).rowcount == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("metadata_cache", "target = 'text'"),
+        ("metadata_cache", "seq = 'abc'"),
+        ("metadata_cache", "seq = x'00'"),
+        ("metadata_cache", "v = 'abc'"),
+        ("metadata_cache", "v = cast(x'ff' as text)"),
+        ("metadata_cache", "salt = 7"),
+        ("metadata_cache", "expires_at = 'late'"),
+        ("seq_floor", "target = 'text'"),
+        ("seq_floor", "seq = 'abc'"),
+        ("seq_floor", "seq = x'00'"),
+        ("seq_floor", "seq = 1.5"),
+        ("known_peers", "peer_id = 'zz'"),
+        ("known_peers", "peer_id = 'z' || substr(peer_id, 2)"),
+        ("known_peers", "peer_id = peer_id || char(0) || 'zz'"),
+        ("known_peers", "peer_id = cast(x'ff' as text)"),
+        ("known_peers", "public_key = 'abc'"),
+    ],
+)
+async def test_a_damaged_row_of_cache_is_dropped_and_all_others_are_there(
+    store: Store, path: Path, caplog: pytest.LogCaptureFixture, table: str, change: str
+) -> None:
+    items = sorted((signed(seq=3), signed(seq=3)), key=lambda item: item.target)
+    for item in items:
+        store.keep_item(item.target, item, NOW, NOW + 100)
+        store.keep_floor(item.target, 3, NOW)
+        store.keep_peer(item.public_key, NodeRecord().completed(item.public_key, 1), "query", NOW)
+    await store.close()
+    key = "peer_id" if table == "known_peers" else "target"
+    damage(path, f"update {table} set {change} where {key} = (select min({key}) from {table})")
+    again = await reopened(path)
+    held: dict[str, Iterable[bytes]] = {
+        "metadata_cache": again.items,
+        "seq_floor": again.floors,
+        "known_peers": again.peers,
+    }
+    both = {item.target for item in items}
+    assert {name: set(there) for name, there in held.items()} == {
+        name: {items[1].target} if name == table else both for name in held
+    }
+    assert caplog.messages == [f"dropped 1 damaged rows of cache in {path}"]
+    assert stored(path, f"select count(*) from {table}") == [(1,)]
+    await reopened(path)
+    assert len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("change", ["seq = 'abc'", "seq = x'00'", "seq = 1.5", "target = 'text'"])
+async def test_a_damaged_row_of_the_ledger_sets_no_floor_and_stays(
+    store: Store, path: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    items = signed(seq=3), signed(seq=4)
+    for item in items:
+        await Ledger(store).confirm(item, 8, NOW, NOW)
+    store.keep_floor(items[0].target, 2, NOW)
+    await store.close()
+    damage(path, f"update ledger set {change} where seq = 3")
+    again = await reopened(path)
+    assert again.floors == {items[0].target: 2, items[1].target: 4}
+    assert f"1 damaged rows of the ledger in {path} set no floor" in caplog.messages
+    assert stored(path, "select count(*) from ledger") == [(2,)]
+
+
+@pytest.mark.parametrize("version", ["'two'", "x'02'", "0"])
+async def test_a_schema_that_is_none_is_said(store: Store, path: Path, version: str) -> None:
+    await store.close()
+    damage(path, f"update schema set version = {version}")
+    with pytest.raises(StoreError, match=r"is damaged .schema .*backup"):
+        await Store.open(str(path), lambda: NOW)
+
+
+async def put_by_a_visitor(ledger: Ledger, last_ok: float | None, due: float = NEVER) -> bytes:
+    item = signed()
+    await ledger.reserve(item, origin="http")
+    if last_ok is not None:
+        await ledger.confirm(item, 8, due, last_ok, origin="http")
+    return item.target
+
+
+async def targets(ledger: Ledger, of: list[bytes]) -> list[bytes]:
+    return [target for target in of if await ledger.newest(target) is not None]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+async def test_what_visitors_put_and_nobody_keeps_is_let_go_when_it_is_old(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.HTTP_ROWS_DROPPED", batch)
+    ledger, old = Ledger(store), NOW - SEQ_FLOOR_KEPT
+    own, mend = signed(), signed()
+    await ledger.confirm(own, 8, NEVER, old)
+    await ledger.confirm(mend, 8, NOW, old, origin="http")
+    await ledger.set_aside(mend.target, "because")
+    stay = [
+        await put_by_a_visitor(ledger, old + 1),
+        await put_by_a_visitor(ledger, old, NOW),
+        await put_by_a_visitor(ledger, None),
+        own.target,
+        mend.target,
+    ]
+    go = [await put_by_a_visitor(ledger, old - n) for n in range(3)]
+    await store.forget_passing()
+    assert await targets(ledger, stay + go) == stay
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+async def test_beyond_a_cap_what_visitors_put_goes_the_oldest_first(
+    store: Store, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.HTTP_ROWS", 2)
+    monkeypatch.setattr("dhtmeta.store.store.HTTP_ROWS_DROPPED", batch)
+    ledger, own = Ledger(store), signed()
+    await ledger.confirm(own, 8, NEVER, NOW - 99)
+    passing = [await put_by_a_visitor(ledger, NOW - n) for n in range(4)]
+    passing.append(await put_by_a_visitor(ledger, None))
+    kept = await put_by_a_visitor(ledger, NOW - 99, NOW + 9)
+    await store.forget_passing()
+    assert await targets(ledger, [own.target, kept, *passing]) == [own.target, kept, *passing[:2]]
+
+
+async def test_an_open_store_lets_go_by_itself(path: Path) -> None:
+    now = NOW
+    store = await Store.open(str(path), lambda: now, cleanup_interval=0.01)
+    target = await put_by_a_visitor(Ledger(store), NOW)
+    now += SEQ_FLOOR_KEPT
+    async with asyncio.timeout(10):
+        while await Ledger(store).newest(target) is not None:
+            await asyncio.sleep(0.01)
     await store.close()

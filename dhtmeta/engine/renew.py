@@ -9,6 +9,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+from msgspec.structs import replace
+
 from dhtmeta._fast import ed25519
 from dhtmeta.const import LOOKUP_DEADLINE, OWN_POLL, PUT_DEADLINE, RETRY_FIRST
 from dhtmeta.dht.carrier import Carrier
@@ -86,7 +88,7 @@ class Renewer:
             return False
         if await self._is_overtaken(entry):
             return True
-        value = unwrap(item.value) if record is None else record
+        value = unwrap(item.value) if record is None else replace(record, timestamp=0)
         async with self._writing(PUT_DEADLINE) as own:
             if item.public_key != own.public_key:
                 return False  # rotated since we looked

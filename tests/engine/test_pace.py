@@ -44,6 +44,17 @@ def test_the_budget_is_kept_on_average_whatever_a_look_takes(sent: float, takes:
     sim_run(run())
 
 
+def test_what_one_look_takes_too_much_the_next_has_to_wait_for() -> None:
+    async def run() -> None:
+        pace = Pace(RATE, guess=20.0)
+        await pace.begin()
+        pace.end(1000.0)
+        await pace.begin()
+        assert now() == pytest.approx(1000 / RATE)
+
+    sim_run(run())
+
+
 def test_never_is_more_sent_within_a_minute_than_in_a_minute_and_a_moment() -> None:
     async def run() -> None:
         began = await work(Pace(RATE, guess=20.0), 3000, 20.0)

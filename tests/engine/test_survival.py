@@ -187,10 +187,10 @@ def test_a_few_looks_are_enough_to_be_careful() -> None:
 
 def test_what_was_learnt_fades_when_times_get_better() -> None:
     random = Random(1)
-    mortality = looks(random, 10.0, 1500, HOUR)
-    assert mortality.law().speed > 5
-    see(mortality, random, 1.0, 5000, 6 * HOUR)
-    assert mortality.law().speed < 2
+    mortality = looks(random, 10.0, 3000, HOUR)
+    assert mortality.law().speed > 8
+    see(mortality, random, 1.0, 3000, 6 * HOUR)
+    assert mortality.law().speed < 2  # 2.8, if nothing faded
 
 
 def test_if_all_die_or_all_live_it_ends_at_the_bounds() -> None:

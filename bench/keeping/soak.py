@@ -30,7 +30,7 @@ RATE = 500  # lookups a second
 KEYS = 500
 SWARM = 20  # nodes
 SAMPLE = 10.0  # s
-SETTLED = 0.25  # of the time: until then caches fill up
+SETTLED = 0.5  # of the time: until then caches fill up, and tables double
 BATCHES = 50  # a second: lookups begin in as many groups
 PAGE = os.sysconf("SC_PAGE_SIZE")
 MISSING = 0.1  # of the lookups
@@ -74,7 +74,7 @@ class Load:
 
 
 def soak(quick: bool) -> Part:
-    """Run it for an hour; the slope is that of resident memory over its last three quarters."""
+    """Run it for an hour; the slope is that of resident memory over its second half."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_soak(60.0 if quick else 3600.0))
 
@@ -144,7 +144,7 @@ def _rows(load: Load, memory: list[float], seconds: float) -> list[Row]:
             f"{what}: growth of resident memory an hour / its mean",
             slope / fmean(settled),
             bar=Bar("<=", 0.02),
-            note=f"{slope:+.2f} MB an hour of {fmean(settled):.0f} MB, first quarter left out",
+            note=f"{slope:+.2f} MB an hour of {fmean(settled):.0f} MB, first half left out",
         ),
         Row(f"{what}: lookups", asked, note=f"{load.missing:,} of keys that nobody has"),
         Row(f"{what}: wrong answers", load.wrong, bar=Bar("<=", 0)),

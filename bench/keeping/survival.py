@@ -39,7 +39,7 @@ def law(quick: bool) -> Part:
 
 def fast(quick: bool) -> Part:
     """Let copies die three times as fast, and tell nobody."""
-    keys, days = (200, 2.0) if quick else (600, 5.0)
+    keys, days = (200, 2.0) if quick else (KEYS, 5.0)
     month = run(Scenario("fast", keys, days, speed=3.0))
     rows = [
         *_rows(f"dying 3 times as fast, {days:g} days, {keys:,} keys", month, bar=0.999),

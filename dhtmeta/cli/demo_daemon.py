@@ -131,8 +131,10 @@ class DaemonDemo:
         """Read its record over the DHT, as a peer would."""
         from dhtmeta.errors import NotFound
 
-        topology = (await self._get("/topology"))[1]
-        self._key = topology["node"]["public_key"]
+        while not self._key:  # it is made on first use
+            topology = (await self._get("/topology"))[1]
+            self._key = topology["node"]["public_key"] or ""
+            await asyncio.sleep(0.05)
         while True:
             with contextlib.suppress(NotFound):
                 answer = await self._reader.query(self._key, policy="freshest")

@@ -226,7 +226,7 @@ async def test_bad_words_are_wrong_use_and_say_why(tmp_path: Path, value: Path) 
     closed.touch(mode=0)
     sign: Words = ("sign", "--keys", tmp_path / "keys", "--value", value)
     bad: list[tuple[Words, str]] = [
-        (("put",), "Missing argument 'FILE...'"),
+        (("put",), "give signed files, or --from"),
         (("put", tmp_path), "is a directory"),
         (("put", tmp_path / "missing.json"), "does not exist"),
         (("put", file, file, "--cas", "1"), "--cas is about one item"),

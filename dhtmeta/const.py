@@ -136,7 +136,7 @@ HTTP_ROWS_DROPPED: Final = 1000  # of them deleted in one transaction: others wa
 MAX_HOLDERS_BYTES: Final = 256  # who held a row at the last look: 8 bytes for each of 32 nodes
 
 # republish
-MAX_LOSS: Final = 0.001  # chance to lose a kept record before it is looked at again (DESIGN)
+MAX_LOSS: Final = 0.001  # chance that a kept record cannot be found, at any time (DESIGN)
 REPUBLISH_PACKETS: Final = 200.0  # datagrams a second sent to keep records: 600,000 looks a day
 SWEEP: Final = 3600.0  # s in which the id space is gone through once; due times follow that
 FIRST_SPREAD: Final = 0.5  # share of the first interval over which what came together is spread
@@ -154,6 +154,7 @@ FIRST_LOOK: Final = 900.0  # s until a record is looked at again at the soonest
 LAST_LOOK: Final = 4 * 86_400.0  # s, and at the latest: what is known of the law ends at two days
 LOOK_DATAGRAMS: Final = 32.0  # of a look at a record whose neighbourhood is known, both ways
 TOP_UP_DATAGRAMS: Final = 2.0  # of one copy more, both ways
+PLAN_SHARE: Final = 0.5  # of max_loss; the rest is for newcomers that stand closer, and misses
 LOOK_SEES: Final = 0.95  # of the copies that are there: found of the 8 closest with 5 % loss
 SLOWEST_DEATHS: Final = 0.25  # times the speed of the survival law, with the next the range
 FASTEST_DEATHS: Final = 32.0  # in which the true speed is looked for

@@ -36,7 +36,8 @@ def _found(axes: Any, results: dict[str, Any]) -> None:
     axes.set(xlabel="days", ylabel="% found among the 8 closest", title="2,000 records kept alive")
     axes.set_ylim(bottom=94)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7, loc="lower right")
+    if axes.lines[1:]:
+        axes.legend(fontsize=7, loc="lower right")
 
 
 def _memory(axes: Any, megabytes: list[float]) -> None:

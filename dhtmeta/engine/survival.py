@@ -18,6 +18,7 @@ from dhtmeta.const import (
     LAST_LOOK,
     LOOK_DATAGRAMS,
     LOOK_SEES,
+    PLAN_SHARE,
     SHAPE_SPREAD,
     SLOWEST_DEATHS,
     SPEED_CAUTION,
@@ -30,7 +31,7 @@ from dhtmeta.const import (
     TOP_UP_DATAGRAMS,
 )
 
-_TIMES = [FIRST_LOOK * (LAST_LOOK / FIRST_LOOK) ** (i / 40) for i in range(41)]  # s
+_TIMES = [FIRST_LOOK * (LAST_LOOK / FIRST_LOOK) ** (i / 30) for i in range(31)]  # s
 _SPAN = math.log(FASTEST_DEATHS / SLOWEST_DEATHS) / (SPEED_STEPS - 1)
 _SPEEDS = [SLOWEST_DEATHS * math.exp(_SPAN * i) for i in range(SPEED_STEPS)]
 
@@ -65,12 +66,13 @@ class Plan:
 def plan(ages: Sequence[float], lacking: int, law: Law, max_loss: float) -> Plan:
     """Return the cheapest plan, in datagrams a second, that risks at most `max_loss`.
 
-    `ages` (s) are those of the copies that are there, `lacking` is how many nodes could take one
-    more. Where nothing is safe enough, all of them, and soon.
+    That is the chance that no copy is left, on average until the next look; PLAN_SHARE of it is
+    planned with. `ages` (s) are those of the copies that are there, `lacking` is how many nodes
+    could take one more. Where nothing is safe enough, all of them, and soon.
     """
     best, least = Plan(lacking, FIRST_LOOK), math.inf
     for seconds in _TIMES:
-        copies = _needed(seconds, ages, law, max_loss)
+        copies = _needed(seconds, ages, lacking, law, PLAN_SHARE * max_loss)
         if copies > lacking:
             break  # ever more, the longer it is
         cost = (LOOK_DATAGRAMS + TOP_UP_DATAGRAMS * copies) / seconds
@@ -79,15 +81,25 @@ def plan(ages: Sequence[float], lacking: int, law: Law, max_loss: float) -> Plan
     return best
 
 
-def _needed(seconds: float, ages: Sequence[float], law: Law, max_loss: float) -> int:
-    """Return how many new copies keep the chance that all are dead by then within bounds."""
-    lost = 1.0
+def _needed(seconds: float, ages: Sequence[float], lacking: int, law: Law, max_loss: float) -> int:
+    """Return how many new copies keep the chance within bounds; `lacking` + 1 if none do.
+
+    Its mean over the time is that of Simpson's rule: at first none is dead.
+    """
+    half, end = lost(ages, seconds / 2, law), lost(ages, seconds, law)
+    one_half, one_end = lost([0.0], seconds / 2, law), lost([0.0], seconds, law)
+    copies = 0
+    while (4 * half + end) / 6 > max_loss and copies <= lacking:
+        half, end, copies = half * one_half, end * one_end, copies + 1
+    return copies
+
+
+def lost(ages: Sequence[float], seconds: float, law: Law) -> float:
+    """Return the chance that all copies of these ages (s) are dead in so many seconds."""
+    chance = 1.0
     for age in ages:
-        lost *= -math.expm1(-law.risk(age, seconds))
-    if lost <= max_loss:
-        return 0
-    one = -math.expm1(-law.risk(0.0, seconds))
-    return math.ceil(math.log(max_loss / lost) / math.log(one))
+        chance *= -math.expm1(-law.risk(age, seconds))
+    return chance
 
 
 class Mortality:
@@ -115,8 +127,8 @@ class Mortality:
             gone = [law.risk(*fate) for fate in died]
             for i, speed in enumerate(_SPEEDS):
                 times = speed**shape
-                lost = sum(math.log1p(-LOOK_SEES * math.exp(-times * one)) for one in gone)
-                learnt[i] = learnt[i] * fade - times * survived + lost
+                unseen = sum(math.log1p(-LOOK_SEES * math.exp(-times * one)) for one in gone)
+                learnt[i] = learnt[i] * fade - times * survived + unseen
         self._law = None
 
     def law(self) -> Law:

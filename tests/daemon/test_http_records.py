@@ -125,10 +125,10 @@ async def test_a_client_that_has_it_is_told_so(writer: Node) -> None:
 
 
 async def test_caches_may_keep_it_for_what_is_left_of_its_lifetime(
-    swarm: Swarm, tmp_path: Path, clock: Clock
+    own_swarm: Swarm, tmp_path: Path, clock: Clock
 ) -> None:
     item = signed()
-    async with make_node(swarm, tmp_path, clock=clock) as node, serving(node) as served:
+    async with make_node(own_swarm, tmp_path, clock=clock) as node, serving(node) as served:
         await served.put(item)
         ages = []
         for _ in range(3):

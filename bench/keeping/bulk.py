@@ -20,13 +20,13 @@ import aiosqlite
 import uvloop
 
 from bench.carrier import VALUE, WINDOW, Bare
-from bench.direct.conditions import network
 from bench.direct.cpu import messages
 from bench.direct.report import Bar, Row
 from bench.direct.swarms import direct_beside, libtorrent_node, swarm_process
 from bench.keeping.month import START, VALUE_BYTES
 from bench.keeping.results import Part
 from bench.keeping.sockets import cpu_per_datagram
+from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
 from dhtmeta._fast import ed25519
 from dhtmeta.const import CLOSEST, SEED_BYTES
 from dhtmeta.dht.direct.carrier import DirectCarrier
@@ -36,6 +36,7 @@ from dhtmeta.engine.holders import packed_anew
 from dhtmeta.engine.look import Keeper
 from dhtmeta.engine.planner import Planner
 from dhtmeta.engine.republish import Republisher
+from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.store.entry import LedgerEntry
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import Store
@@ -133,32 +134,32 @@ def kept_items(count: int) -> list[SignedItem]:
     ]
 
 
-class Simulator:
-    """The CPU seconds that the simulated network itself takes."""
+class TimedNet(SimNet):
+    """The network of the direct bench; `spent` is the CPU (s) that simulating it takes."""
 
-    def __init__(self, net: SimNet) -> None:
+    def __init__(self) -> None:
+        super().__init__(NODES, seed=SEED, dead=DEAD, loss=LOSS)
         self.spent = 0.0
-        ask = net.ask
 
-        def timed(*args: object) -> list[tuple[float, bytes]]:
-            start = time.thread_time()
-            said = ask(*args)  # type: ignore[arg-type]
-            self.spent += time.thread_time() - start
-            return said
-
-        net.ask = timed  # type: ignore[method-assign, assignment]
+    def ask(
+        self, data: bytes, source: Endpoint, to: Endpoint, now: float
+    ) -> list[tuple[float, bytes]]:
+        """See `SimNet.ask`."""
+        start = time.thread_time()
+        said = super().ask(data, source, to, now)
+        self.spent += time.thread_time() - start
+        return said
 
 
 async def _simulated(count: int) -> Cost:
-    net, rng = network(), Random(3)
+    net, rng = TimedNet(), Random(3)
     kept = kept_items(count)
     carrier = await sim_carrier(net, seed=1)
     async with _ledger(kept, net, rng) as store:
         republisher, counts = _republisher(store, carrier, START + AGE)
-        simulator = Simulator(net)
-        before, traffic = _cpu(), net.traffic.datagrams
+        before, traffic = _cpu() - net.spent, net.traffic.datagrams
         assert await republisher.run_once() == count
-        cpu = _cpu() - before - simulator.spent
+        cpu = _cpu() - net.spent - before
     await carrier.close()
     assert counts.looks_ok >= 0.98 * count, counts
     datagrams = (net.traffic.datagrams - traffic) / count

@@ -21,12 +21,18 @@ from dhtmeta.const import (
     CLEANUP_INTERVAL,
     DAEMON_PORT,
     DEFAULT_CARRIER,
+    DISCOVERY_INTERVAL,
+    EXCHANGE_PORT,
     GETS_PER_MINUTE,
     HTTP_LISTEN,
     MAINLINE_ROUTERS,
     MAX_KEPT_FOR_OTHERS,
     MAX_LOSS,
+    MAX_SHARED,
+    MAX_TOPIC_BYTES,
     PUTS_PER_MINUTE,
+    REGISTRY_LISTEN,
+    RELAY_SESSIONS,
     REPUBLISH_INTERVAL,
     REPUBLISH_PACKETS,
 )
@@ -70,9 +76,49 @@ class Republish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class PeerDiscovery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """[peer_discovery]: allow_non_global unset means "on networks that are on loopback only"."""
+    """[peer_discovery]: whose peers we are, how often they are looked for (s), and where.
 
+    `topic` is for a node whose record does not name one. `allow_non_global` unset means "on
+    networks that are on loopback only".
+    """
+
+    topic: Annotated[str, Meta(max_length=MAX_TOPIC_BYTES)] = ""
+    discovery_interval: Annotated[float, Meta(ge=1, le=86_400)] = DISCOVERY_INTERVAL
+    max_known_peers_to_share: Annotated[int, Meta(ge=0, le=MAX_SHARED)] = MAX_SHARED
+    lan: bool = True
     allow_non_global: bool | None = None
+
+
+class ExchangeSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[exchange]: whether peers may connect to us and we to them, and at which UDP port (QUIC).
+
+    `listen` (IP:PORT) unset is the address that the DHT listens on, at `port`; 0 is any free one.
+    """
+
+    enabled: bool = True
+    port: Annotated[int, Meta(ge=0, le=65535)] = EXCHANGE_PORT
+    listen: str = ""
+
+
+class RelaySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[relay]: whether we serve as one if we can, for how many, and use one if we have to."""
+
+    serve: bool = True
+    max_sessions: Annotated[int, Meta(ge=1, le=10_000)] = RELAY_SESSIONS
+    use: bool = True
+
+
+class RegistrySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """[registry]: which ones are asked where nobody else knows anybody, and how one is served.
+
+    `certificate` and `private_key` are PEM files; with neither it speaks plain HTTP.
+    """
+
+    urls: list[str] = field(default_factory=list)
+    listen: str = REGISTRY_LISTEN
+    hosts: list[str] = field(default_factory=list)
+    certificate: str = ""
+    private_key: str = ""
 
 
 class IdentitySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -119,6 +165,9 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     identity: IdentitySettings = field(default_factory=IdentitySettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     republish: Republish = field(default_factory=Republish)
+    exchange: ExchangeSettings = field(default_factory=ExchangeSettings)
+    relay: RelaySettings = field(default_factory=RelaySettings)
+    registry: RegistrySettings = field(default_factory=RegistrySettings)
     http: Http = field(default_factory=Http)
     log: Log = field(default_factory=Log)
 

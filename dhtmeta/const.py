@@ -179,6 +179,21 @@ STOP_DEADLINE: Final = 0.4  # s that work in flight may take to end when the dae
 OWN_POLL: Final = 30.0  # s between looks whether our own record is due
 FINISH_INTERVAL: Final = 600.0  # s between tries of what could not be stored when it was published
 
+# discovery
+DISCOVERY_INTERVAL: Final = 30.0  # s between rounds once nothing new is found (DESIGN)
+FIRST_ROUND: Final = 1.0  # s between rounds while somebody new is found, doubled when nobody is
+MAX_SHARED: Final = 50  # known peers told in one exchange (DESIGN)
+MAX_TOPIC_BYTES: Final = 128  # of a topic's text; it is one field of a record of 1,000 bytes
+
+# exchange
+EXCHANGE_PORT: Final = 30906  # UDP, QUIC; what networks of this kind already use
+
+# relay
+RELAY_SESSIONS: Final = 100  # peers that may be attached to us at once, about 90 KB each
+
+# registry
+REGISTRY_LISTEN: Final = "127.0.0.1:30681"  # loopback, for a reverse proxy; or with TLS anywhere
+
 # HTTP
 HTTP_LISTEN: Final = "127.0.0.1:30680"  # loopback: who may reach it may spend our lookups
 MAX_KEPT_FOR_OTHERS: Final = 10_000  # records that HTTP may have kept alive, about 1.2 KB each

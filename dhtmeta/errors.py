@@ -16,6 +16,7 @@ DhtmetaError
 ├── RemoteError         another node, or the network, said something
 │   ├── MalformedMessage    a datagram that is no KRPC message
 │   ├── InvalidItem         an item that does not verify, of whatever kind
+│   ├── NotProven           a peer that does not hold the key it gave, or breaks the rules
 │   ├── NotFound            nobody holds it
 │   ├── NotStored           nobody accepted it
 │   └── Conflict            ledger, network and what is to be put disagree on the newest seq
@@ -117,6 +118,10 @@ class MalformedMessage(RemoteError):
 
 class InvalidItem(RemoteError):
     """An item that does not verify: wrong lengths, target, encoding or signature."""
+
+
+class NotProven(RemoteError):
+    """A peer that does not prove to hold the key it gave, or does not keep to the exchange."""
 
 
 class NotFound(RemoteError):

@@ -8,10 +8,11 @@ import math
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeVar
+from typing import IO, TYPE_CHECKING, Self, TypeVar
 
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
@@ -19,6 +20,7 @@ from dhtmeta.config import CarrierName
 from dhtmeta.const import (
     CARRIERS,
     DUE_AHEAD,
+    FIND_DEADLINE,
     FINISH_INTERVAL,
     LOOKUP_DEADLINE,
     PUT_DEADLINE,
@@ -30,6 +32,7 @@ from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.dht.direct.udp import UdpSocket
 from dhtmeta.dht.libtorrent import LibtorrentCarrier
 from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
+from dhtmeta.discovery.peer import Peer
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.connectability import Judge
 from dhtmeta.engine.counts import Counts
@@ -44,6 +47,7 @@ from dhtmeta.errors import (
     DeadlineExceeded,
     DhtmetaError,
     InvalidKey,
+    InvalidRecord,
     KeyFileError,
     NetworkUnreachable,
     PortError,
@@ -52,7 +56,7 @@ from dhtmeta.errors import (
 from dhtmeta.krpc.compact import Contact
 from dhtmeta.store.due import Totals
 from dhtmeta.store.ledger import Ledger
-from dhtmeta.store.store import Store
+from dhtmeta.store.store import KnownPeer, Store
 from dhtmeta.store.tables import Origin
 from dhtmeta.store.writer_lock import WriterLock
 from dhtmeta.values.item import SignedItem
@@ -67,6 +71,9 @@ from dhtmeta.values.keys import (
 from dhtmeta.values.node_id import parse_public_key
 from dhtmeta.values.record import NodeRecord
 from dhtmeta.values.successor import successor_of, successor_value
+
+if TYPE_CHECKING:  # QUIC takes 135 ms to import (FACTS): see `open_discovery`
+    from dhtmeta.discovery.finder import Finder
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +125,8 @@ class Node:
         self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
         self._claim: IO[bytes] | None = None
         self._known_to_others = False
+        self._finder: Finder | None = None
+        self._allow_non_global = False
         self.counts = Counts()
         self.key_failure: str | None = None  # what is wrong with our key files
 
@@ -242,6 +251,7 @@ class Node:
         cached, found = self.settings.metadata_cache, self.settings.peer_discovery
         again, interval = self.settings.republish, self.settings.dht.metadata_republish_interval
         allow = self._local if found.allow_non_global is None else found.allow_non_global
+        self._allow_non_global = allow
         cache = RecordCache(
             self._store,
             seed=secrets.randbits(64),
@@ -298,8 +308,8 @@ class Node:
         return self._network()
 
     @property
-    def known_peers(self) -> Mapping[bytes, bytes]:
-        """Peer id -> public key of everybody whose verified record was seen."""
+    def known_peers(self) -> Mapping[bytes, KnownPeer]:
+        """Everybody whose verified record was seen, by peer id (20 bytes)."""
         return self._store.peers
 
     @property
@@ -389,7 +399,99 @@ class Node:
             self.counts.publishes_failed += 1
             raise
         self.counts.publishes_ok += published is not None
+        if isinstance(published, Published) and self._finder is not None:
+            self._finder.published(published.item)
         return published
+
+    # who is out there
+
+    async def open_discovery(
+        self, topic: str | None = None, *, listen: str | None = None
+    ) -> "Finder":
+        """Start to take part in the exchange, to find the peers of `topic`; once for each node.
+
+        Unset, the topic is that of [peer_discovery]. `listen` is "IP:PORT" (UDP); unset, any free
+        port where the DHT listens, and this is only a visit: nobody is told that we are there.
+        Raises PortError where the port cannot be had, CallerError for a second topic.
+        """
+        topic = self.settings.peer_discovery.topic if topic is None else topic
+        if self._finder is not None:
+            if topic not in ("", self._finder.topic):
+                raise CallerError(
+                    f"this node finds peers of {self._finder.topic!r}: open another for {topic!r}"
+                )
+            return self._finder
+        from dhtmeta.discovery.finder import Around, Finder
+
+        around = Around(
+            settings=self.settings,
+            identity=lambda: self.identity,
+            store=self._store,
+            resolver=self._resolver,
+            carrier=self._network,
+            dht_port=lambda: self.endpoint[1] if self._known_to_others else 0,
+            outside=lambda: self._libtorrent.outside if self._libtorrent is not None else None,
+            clock=self.clock,
+            allow_non_global=self._allow_non_global,
+            visiting=listen is None,
+        )
+        finder = Finder(
+            around, listen or f"{_host(self.endpoint[0])}:0", topic, random.SystemRandom()
+        )
+        await finder.start()
+        self._opened.push_async_callback(finder.close)
+        self._finder = finder
+        return finder
+
+    async def peers(
+        self,
+        topic: str | None = None,
+        *,
+        connectable: bool = False,
+        deadline: float = FIND_DEADLINE,
+    ) -> list[Peer]:
+        """Return the peers of `topic` (unset: of [peer_discovery]), those met last first.
+
+        With `connectable` only those a connection attempt makes sense with. The first call looks
+        for them, for `deadline` seconds at most; from then on they are found behind what goes on.
+        Offline it lists who is known. Raises CallerError where no topic is named at all.
+        """
+        topic = self.settings.peer_discovery.topic if topic is None else topic
+        if not topic:
+            raise CallerError("whose peers? name a topic, or set [peer_discovery] topic")
+        if self._carrier is not None:
+            await self._found(topic, deadline)
+        return [peer for peer in self.known(topic) if not connectable or peer.connectable]
+
+    async def _found(self, topic: str, deadline: float) -> None:
+        if self._finder is None:
+            finder = await self.open_discovery(topic)
+            running = asyncio.create_task(finder.run())
+            self._opened.push_async_callback(_cancelled, running)
+        else:
+            finder = await self.open_discovery(topic)
+        if not finder.is_settled:
+            await finder.settled(deadline)
+
+    def known(self, topic: str | None = None) -> Iterator[Peer]:
+        """Yield the known peers (of `topic`, or all), met last first, as they are judged now."""
+        for peer_id in reversed(list(self._store.peers)):
+            known = self._store.peers.get(peer_id)
+            if known is not None and topic in (None, known.topic):
+                yield self.peer(peer_id, known)
+
+    def peer(self, peer_id: bytes, known: KnownPeer) -> Peer:
+        """Return what is held of a known peer (20 bytes), judged now, without the network."""
+        now = self.clock()
+        held = self._resolver.cache.usable(peer_id, now)
+        peer = Peer(known.public_key, known.topic, known.source, known.first_seen, known.last_seen)
+        if held is None:
+            return peer
+        peer = replace(peer, seq=held.item.seq, age=max(0.0, now - held.fetched_at))
+        with contextlib.suppress(InvalidRecord):
+            verdict = self._resolver.judge(held)
+            return replace(peer, record=held.record(), connectability=verdict)
+        return peer
 
     # what is kept alive
 
@@ -478,10 +580,10 @@ class Node:
         What came from memory does not wait for it; what is new waits a little.
         """
         relay_id = answer.missing_relay()
-        key = self._store.peers.get(relay_id) if relay_id and not self._offline else None
-        if key is not None:
+        relay = self._store.peers.get(relay_id) if relay_id and not self._offline else None
+        if relay is not None:
             waits = answer.source is not Source.MEMORY
-            await self._resolver.renew(key, RELAY_WAIT if waits else 0.0)
+            await self._resolver.renew(relay.public_key, RELAY_WAIT if waits else 0.0)
 
     async def watch(
         self,
@@ -522,6 +624,10 @@ def _node_id_beside(node_ids: list[bytes]) -> bytes | None:
     if not node_ids:
         return None
     return hashlib.sha1(b"direct" + node_ids[0], usedforsecurity=False).digest()
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _carrier_name(name: str) -> str:

@@ -1,10 +1,11 @@
 """Fixtures of all tests: real swarms on loopback, nodes on a clock that tests move, no leaks."""
 
 import asyncio
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -14,6 +15,7 @@ from dhtmeta.config import Settings
 from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.node import Node
 from dhtmeta.testing.liar import Liar
+from dhtmeta.testing.netns import Internet, why_not
 from dhtmeta.testing.swarm import Swarm
 
 
@@ -69,6 +71,22 @@ class Clock:
 def clock() -> Clock:
     """Return a clock that the test moves."""
     return Clock()
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip a test that this machine cannot run; with CI set in the environment, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def internet() -> Iterator[Internet]:
+    """Make an internet of network namespaces for one test."""
+    if reason := why_not():
+        missing(reason)
+    with Internet() as net:
+        yield net
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -101,7 +101,8 @@ class Census:
 
     def _entry(self, peer: bytes) -> dict[str, Any]:
         held, verdict = self._judged(peer)
-        key = held.item.public_key if held else self._node.known_peers.get(peer)
+        known = self._node.known_peers.get(peer)
+        key = known.public_key if known else held and held.item.public_key
         return {
             "peer_id": peer.hex(),
             "public_key": key and key.hex(),

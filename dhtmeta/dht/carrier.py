@@ -155,8 +155,16 @@ class Carrier(Protocol):
     async def announce(self, info_hash: bytes, port: int) -> None:
         """Announce a port under a 20-byte infohash (BEP 5); there is no completion."""
 
-    async def get_peers(self, info_hash: bytes, wait: float) -> list[Endpoint]:
-        """Return the peers that were announced under `info_hash`, gathered for `wait` seconds."""
+    async def get_peers(
+        self,
+        info_hash: bytes,
+        wait: float,
+        on_peer: Callable[[Endpoint], None] | None = None,
+    ) -> list[Endpoint]:
+        """Return the peers that were announced under `info_hash`, gathered for `wait` seconds.
+
+        Each goes to `on_peer` as it comes, once.
+        """
 
     async def live_nodes(self) -> list[Contact]:
         """Return the nodes in the routing table that answered lately."""

@@ -26,6 +26,7 @@ from dhtmeta.const import (
     READY_DEADLINE,
 )
 from dhtmeta.dht.carrier import Choose, GetOutcome, KeepOutcome, PutOutcome, TopUp
+from dhtmeta.dht.mapping import Outside
 from dhtmeta.dht.session import Session
 from dhtmeta.errors import (
     CallerError,
@@ -123,6 +124,24 @@ class _Put:
             self.done.set_result(PutOutcome(item, accepted))
 
 
+class _PeerAsker:
+    """One who asks for the peers of an infohash, and what was found for it."""
+
+    def __init__(self, on_peer: Callable[[Endpoint], None] | None) -> None:
+        self.found: set[Endpoint] = set()
+        self._on_peer = on_peer
+
+    def offer(self, peers: Sequence[Endpoint]) -> None:
+        """Take what one node answered, MAX_PEERS of all of it at most."""
+        for peer in peers:
+            if len(self.found) >= MAX_PEERS:
+                return
+            if peer not in self.found:
+                self.found.add(peer)
+                if self._on_peer is not None:
+                    self._on_peer(peer)
+
+
 class LibtorrentCarrier:
     """A libtorrent DHT node that gets, and puts what it signs itself. Start it before use."""
 
@@ -146,7 +165,7 @@ class LibtorrentCarrier:
         self._puts: dict[Key, _Put] = {}
         self._writers: WeakValueDictionary[Key, asyncio.Lock] = WeakValueDictionary()
         self._put_slots = asyncio.Semaphore(window)
-        self._peers: dict[bytes, list[set[Endpoint]]] = {}
+        self._peers: dict[bytes, list[_PeerAsker]] = {}
         self._joining: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[PutOutcome]] = set()
         self._closed = False
@@ -390,28 +409,38 @@ class LibtorrentCarrier:
         await self.ready()
         self.session.handle.dht_announce(lt.sha1_hash(info_hash), port, 0)
 
-    async def get_peers(self, info_hash: bytes, wait: float) -> list[Endpoint]:
+    async def get_peers(
+        self,
+        info_hash: bytes,
+        wait: float,
+        on_peer: Callable[[Endpoint], None] | None = None,
+    ) -> list[Endpoint]:
         """See `Carrier.get_peers`: one alert a node, and none that says it ended."""
         _check_info_hash(info_hash)
         await self.ready()
-        found: set[Endpoint] = set()
+        asker = _PeerAsker(on_peer)
         askers = self._peers.setdefault(info_hash, [])
-        askers.append(found)
+        askers.append(asker)
         self.session.handle.dht_get_peers(lt.sha1_hash(info_hash))
         try:
             await asyncio.sleep(wait)
         finally:
-            askers.remove(found)
+            askers.remove(asker)
             if not askers:
                 self._peers.pop(info_hash, None)
-        return sorted(found)
+        return sorted(asker.found)
 
     def _on_peers(self, alert: Any) -> None:
         peers = list(alert.peers())
-        for found in self._peers.get(alert.info_hash.to_bytes(), ()):
-            found.update(peers[: MAX_PEERS - len(found)])
+        for asker in self._peers.get(alert.info_hash.to_bytes(), ()):
+            asker.offer(peers)
 
     # the node
+
+    @property
+    def outside(self) -> Outside:
+        """Which ports gateways map to ours, and under which address we are seen."""
+        return self.session.outside
 
     async def live_nodes(self) -> list[Contact]:
         """See `Carrier.live_nodes`."""

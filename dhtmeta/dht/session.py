@@ -31,6 +31,7 @@ from dhtmeta.dht.address import (
     parse_listen,
     resolve,
 )
+from dhtmeta.dht.mapping import Outside
 from dhtmeta.errors import NetworkUnreachable, PortError
 from dhtmeta.krpc.compact import Contact, Endpoint
 
@@ -64,6 +65,7 @@ def settings(
         "alert_mask": lt.alert.category_t.dht_notification
         | lt.alert.category_t.dht_operation_notification
         | lt.alert.category_t.error_notification
+        | lt.alert.category_t.port_mapping_notification
         | lt.alert.category_t.status_notification,
     }
     return chosen | (_LOCAL_SETTINGS if local else {})
@@ -82,7 +84,10 @@ _LOCAL_SETTINGS = {  # FACTS: one machine is one address range, and nobody has t
 
 
 class Session:
-    """One libtorrent session: `start` and `close` bracket it, `on` adds a handler of alerts."""
+    """One libtorrent session: `start` and `close` bracket it, `on` adds a handler of alerts.
+
+    `outside` tells which ports gateways map to ours, and under which address we are seen.
+    """
 
     def __init__(
         self,
@@ -96,6 +101,7 @@ class Session:
         self.bootstrap = [parse_address(one) for one in bootstrap]
         self.local = any_local(self.bootstrap) or (listen is not None and is_local(_host(listen)))
         self.listen = parse_listen(listen or any_address(self.local))
+        self.outside = Outside()
         self._serve = serve
         self._saved_state = saved_state
         self._handlers: dict[type, Handler] = {}
@@ -136,9 +142,12 @@ class Session:
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
         listening: asyncio.Future[None] = loop.create_future()
-        self.on(lt.listen_succeeded_alert, lambda alert: _on_listening(listening, alert))
+        self.on(lt.listen_succeeded_alert, lambda alert: self._on_listening(listening, alert))
         self.on(lt.listen_failed_alert, lambda alert: _settle(listening, alert.error.message()))
         self.on(lt.dht_live_nodes_alert, self._on_live_nodes)
+        self.on(lt.portmap_alert, self.outside.mapped)
+        self.on(lt.portmap_error_alert, self.outside.refused)
+        self.on(lt.external_ip_alert, self.outside.seen)
         try:
             self._open(loop)
             async with asyncio.timeout(LISTEN_DEADLINE):
@@ -192,6 +201,11 @@ class Session:
             handler(alert)
         except Exception:  # a bug of ours in one must not cost the other alerts
             log.exception("an alert could not be handled: %s", alert.what())
+
+    def _on_listening(self, listening: "asyncio.Future[None]", alert: Any) -> None:
+        if alert.socket_type != lt.socket_type_t.tcp:  # UDP is bound last, and is what is needed
+            self.outside.listening(self.handle)
+            _settle(listening, None)
 
     async def join(self) -> None:
         """Return once a node answered, however long that takes.
@@ -287,6 +301,7 @@ class Session:
         self._live.clear()
         if self._reading is not None:
             asyncio.get_running_loop().remove_reader(self._reading)
+        self.outside.closed()
         session, self._session = self._session, None
         if session is not None:
             session.pause()
@@ -295,11 +310,6 @@ class Session:
             if end is not None:
                 end.close()
         self._reading = self._writing = None
-
-
-def _on_listening(listening: "asyncio.Future[None]", alert: Any) -> None:
-    if alert.socket_type != lt.socket_type_t.tcp:  # UDP is bound last, and is what the DHT needs
-        _settle(listening, None)
 
 
 def _settle(listening: "asyncio.Future[None]", failure: str | None) -> None:

@@ -6,6 +6,7 @@ and for how long "not found" is believed. No clock: `now` is passed in, in secon
 
 import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -81,6 +82,8 @@ class RecordCache:
         self._missing: TtlCache[float] = TtlCache(NEGATIVE_ENTRIES, seed=seed)
         self._floors: LRUCache[bytes, tuple[int, float]] = LRUCache(SEQ_FLOORS)  # seq, written at
         self._floors.update((target, (seq, 0.0)) for target, seq in store.floors.items())
+        self.on_news: Callable[[Cached], None] = lambda cached: None
+        """Called with each item that is newer than what was held, if anything was."""
 
     @property
     def counters(self) -> dict[str, int]:
@@ -114,10 +117,13 @@ class RecordCache:
         cached = Cached(item, row.fetched_at, from_store=True)
         self._cache.put(target, cached, row.fetched_at, self._ttl, self._stale_for)
 
-    def learn(self, target: bytes, item: SignedItem, now: float) -> Cached | None:
+    def learn(
+        self, target: bytes, item: SignedItem, now: float, source: str = "query"
+    ) -> Cached | None:
         """Take a verified item in; returns what is now held, None if it is below the floor.
 
         Of two values with one seq the one held stays (DESIGN, "Query"), and it is reported.
+        `source` says where it came from, for the list of known peers.
         """
         if item.seq < self.floor(target):
             return None
@@ -131,11 +137,13 @@ class RecordCache:
         cached = Cached(item, now, from_store=False)
         self._cache.put(target, cached, now, self._ttl, self._stale_for)
         self._missing.pop(target)
-        self._write(target, cached, held)
+        self._write(target, cached, held, source)
         self.raise_floor(target, item.seq, now)
+        if held is None or held.item.seq < item.seq:
+            self.on_news(cached)
         return cached
 
-    def _write(self, target: bytes, cached: Cached, held: Cached | None) -> None:
+    def _write(self, target: bytes, cached: Cached, held: Cached | None, source: str) -> None:
         """Have the store keep it, unless it keeps the same with nearly the same lifetime."""
         item, now = cached.item, cached.fetched_at
         if held is not None and held.item is item and now < held.written_at + self._ttl / 10:
@@ -146,7 +154,7 @@ class RecordCache:
         with contextlib.suppress(InvalidRecord):
             record = None if item.salt else cached.record()
             if record is not None:
-                self._store.keep_peer(item.public_key, record, "query", now)
+                self._store.keep_peer(item.public_key, record, source, now)
 
     def floor(self, target: bytes) -> int:
         """Return the highest seq ever seen for `target`; what is below it is not believed."""

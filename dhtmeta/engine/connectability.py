@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dhtmeta.const import MAX_AHEAD, REPUBLISH_INTERVAL, STALE_AFTER_INTERVALS
-from dhtmeta.values.record import NetworkInfo, NodeRecord, split_endpoint
+from dhtmeta.values.record import NetworkInfo, NodeRecord, format_endpoint, split_endpoint
 
 # RFC 4291: without it multicast, site-local, mapped IPv4 and NAT64 count as global
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
@@ -51,7 +51,7 @@ class Judge:
             return self._public(info)
         if info.node_type == "private":
             return self._private(info, relay, now)
-        return _unreachable("no node_type")
+        return unreachable("no node_type")
 
     def staleness(self, record: NodeRecord, now: float) -> str:
         """Say why the record is stale: too old, or ahead of our clock; "" if it is fresh."""
@@ -67,32 +67,32 @@ class Judge:
 
     def _public(self, info: NetworkInfo) -> Connectability:
         if not info.public_ip or info.public_port is None:
-            return _unreachable("no public address")
-        address = _join(info.public_ip, info.public_port)
+            return unreachable("no public address")
+        address = format_endpoint((info.public_ip, info.public_port))
         return self._at(address, Verdict.DIRECT, f"public node at {address}")
 
     def _private(self, info: NetworkInfo, relay: NodeRecord | None, now: float) -> Connectability:
         if not info.using_relay:
-            return _unreachable("no relay")
+            return unreachable("no relay")
         if not (info.connected_relay and info.relay_session_id and info.relay_address):
-            return _unreachable("incomplete relay")
+            return unreachable("incomplete relay")
         if relay is None:
-            return _unreachable(f"relay {info.connected_relay} is not known")
+            return unreachable(f"relay {info.connected_relay} is not known")
         if stale := self.staleness(relay, now):
-            return _unreachable(f"relay {info.connected_relay} is stale: {stale}")
+            return unreachable(f"relay {info.connected_relay} is stale: {stale}")
         if not relay.network_info.is_relay:
-            return _unreachable(f"relay {info.connected_relay} does not relay")
+            return unreachable(f"relay {info.connected_relay} does not relay")
         where = f"relay {info.connected_relay} at {info.relay_address}"
         return self._at(info.relay_address, Verdict.VIA_RELAY, where)
 
     def _at(self, address: str, verdict: Verdict, reason: str) -> Connectability:
         host, _ = split_endpoint(address)
-        if not self.allow_non_global and not _is_global(host):
-            return _unreachable(f"{host} is not a global address")
+        if not self.allow_non_global and not is_global(host):
+            return unreachable(f"{host} is not a global address")
         return Connectability(verdict, reason, address)
 
 
-def _is_global(host: str) -> bool:
+def is_global(host: str) -> bool:
     """Whether a host of the Internet can have the address; `is_global` takes multicast, too."""
     address = ipaddress.ip_address(host)
     if isinstance(address, ipaddress.IPv6Address):
@@ -100,9 +100,6 @@ def _is_global(host: str) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def _unreachable(reason: str) -> Connectability:
+def unreachable(reason: str) -> Connectability:
+    """Return the verdict that a peer cannot be reached, for that reason."""
     return Connectability(Verdict.UNREACHABLE, reason)
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -17,7 +17,8 @@ from dhtmeta._fast.bencode import Value
 from dhtmeta.const import JOIN_WITHIN, LOOKUP_DEADLINE, PUBLIC_KEY_BYTES, READY_DEADLINE
 from dhtmeta.dht.carrier import Carrier, GetOutcome
 from dhtmeta.engine.cache import Cached, RecordCache
-from dhtmeta.engine.connectability import Connectability, Judge
+from dhtmeta.engine.connectability import Connectability, Judge, unreachable
+from dhtmeta.engine.evidence import Evidence
 from dhtmeta.errors import (
     DeadlineExceeded,
     InvalidKey,
@@ -128,6 +129,7 @@ class Resolver:
         clock: Callable[[], float],
     ) -> None:
         self.cache = cache
+        self.evidence = Evidence()
         self.lookups = 0  # started since the start, for whoever measures
         self._carrier = carrier
         self._judge = judge
@@ -247,13 +249,13 @@ class Resolver:
         await asyncio.wait([flight.first], timeout=wait)
 
     def judge(self, cached: Cached) -> Connectability | None:
-        """Judge what is cached, with the relay's record if that is cached, too."""
-        record = cached.record()
-        return (
-            None
-            if record is None
-            else self._judge.judge(record, self.relay_of(record), self._clock())
-        )
+        """Judge what is cached, with the relay's record if that is cached, and what was tried."""
+        record, now = cached.record(), self._clock()
+        if record is None:
+            return None
+        verdict = self._judge.judge(record, self.relay_of(record), now)
+        against = verdict.connectable and self.evidence.objection(record, cached.item.seq, now)
+        return unreachable(against) if against else verdict
 
     def relay_of(self, record: NodeRecord) -> NodeRecord | None:
         """Return the cached record of the relay that `record` names.

@@ -134,4 +134,14 @@ def _from_1(connection: Connection) -> None:
         index.create(connection)
 
 
-STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _from_1}  # by the version they change
+def _from_2(connection: Connection) -> None:
+    """Add where a known peer's exchange was."""
+    connection.exec_driver_sql(
+        "ALTER TABLE known_peers ADD COLUMN exchange VARCHAR DEFAULT '' NOT NULL"
+    )
+
+
+STEPS: Final[dict[int, Callable[[Connection], None]]] = {  # by the version they change
+    1: _from_1,
+    2: _from_2,
+}

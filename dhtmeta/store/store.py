@@ -40,7 +40,7 @@ from dhtmeta.const import (
 from dhtmeta.errors import CallerError, StoreError
 from dhtmeta.store import due, migrate, tables
 from dhtmeta.values.item import SignedItem
-from dhtmeta.values.record import NodeRecord
+from dhtmeta.values.record import NodeRecord, format_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +61,22 @@ class StoredItem(NamedTuple):
     fetched_at: float
 
 
+class KnownPeer(NamedTuple):
+    """What is known of a peer beside its record: key (32 bytes), topic, "ip:port" of its exchange.
+
+    `exchange` is "" where others cannot dial it. Times are Unix s: when a record of it was first
+    seen, and last.
+    """
+
+    public_key: bytes
+    topic: str = ""
+    is_relay: bool = False
+    exchange: str = ""
+    source: str = ""
+    first_seen: float = 0.0
+    last_seen: float = 0.0
+
+
 class Store:
     """The open store. `items`, `floors` and `peers` are what it held at start, for the engine."""
 
@@ -73,7 +89,7 @@ class Store:
         self._cleanup_interval = cleanup_interval
         self.items: dict[bytes, StoredItem] = {}  # by target
         self.floors: dict[bytes, int] = {}  # by target
-        self.peers: LRUCache[bytes, bytes] = LRUCache(KNOWN_PEERS)  # peer id -> public key
+        self.peers: LRUCache[bytes, KnownPeer] = LRUCache(KNOWN_PEERS)  # by peer id
         self.failure: str | None = None  # why the last write failed, None once one worked
         self._rows: Rows = {}
         self._writer: asyncio.Task[None] | None = None
@@ -176,9 +192,10 @@ class Store:
             newest = items.order_by(cache.fetched_at.desc()).limit(CACHE_ENTRIES)
             self.items = {row[0]: StoredItem(*row[1:]) for row in await connection.execute(newest)}
             await self._load_floors(connection)
-            peers = select(peer.peer_id, peer.public_key).order_by(peer.last_seen)
+            columns = [peer[name] for name in KnownPeer._fields]
+            peers = select(peer.peer_id, *columns).order_by(peer.last_seen)
             for row in await connection.execute(peers):
-                self.peers[bytes.fromhex(row[0])] = row[1]
+                self.peers[bytes.fromhex(row[0])] = KnownPeer(*row[1:])
 
     async def _load_floors(self, connection: AsyncConnection) -> None:
         """Load what was seen, and last, to be kept longest, what was stored: no crash lowers that.
@@ -260,19 +277,26 @@ class Store:
         self._later(tables.seq_floor, target, {"target": target, "seq": seq, "seen_at": now})
 
     def keep_peer(self, public_key: bytes, record: NodeRecord, source: str, now: float) -> None:
-        """Remember whose key we know, from a verified record of theirs."""
-        row = {
-            "peer_id": record.peer_id,
-            "public_key": public_key,
-            "topic": record.topic,
-            "dht_node_id": record.node_id,
-            "is_relay": int(record.network_info.is_relay),
-            "source": source,
-            "first_seen": now,
-            "last_seen": now,
-        }
-        self.peers[bytes.fromhex(record.peer_id)] = public_key
-        self._later(tables.known_peers, record.peer_id, row)
+        """Remember whose key we know, from a verified record of theirs; who told first stays."""
+        peer_id = bytes.fromhex(record.peer_id)
+        met = self.peers.get(peer_id)
+        peer = KnownPeer(
+            public_key,
+            record.topic,
+            record.network_info.is_relay,
+            format_endpoint(record.exchange),
+            met.source if met else source,
+            met.first_seen if met else now,
+            now,
+        )
+        self.peers[peer_id] = peer
+        row = peer._asdict() | {"peer_id": record.peer_id, "dht_node_id": record.node_id}
+        self._later(tables.known_peers, record.peer_id, row | {"is_relay": int(peer.is_relay)})
+
+    def drop_peer(self, peer_id: bytes) -> None:
+        """Forget a known peer (20 bytes), of whom no record can be found any more."""
+        self.peers.pop(peer_id, None)
+        self._later(tables.known_peers, peer_id.hex(), None)
 
     def _later(self, table: Table, key: Any, row: dict[str, Any] | None) -> None:
         self._rows.pop((table, key), None)
@@ -392,7 +416,7 @@ def _upsert(table: Table) -> Any:
     """
     (key,) = table.primary_key.columns
     statement = insert(table)
-    kept = {key.name, "first_seen"}
+    kept = {key.name, "first_seen", "source"}
     changed = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in kept}
     newer = statement.excluded.seq >= table.c.seq if "seq" in table.c else None
     return statement.on_conflict_do_update(index_elements=[key], set_=changed, where=newer)

@@ -23,7 +23,7 @@ from sqlalchemy import (
 from dhtmeta.const import MAX_HOLDERS_BYTES
 from dhtmeta.values.item import SignedItem
 
-SCHEMA_VERSION: Final = 2  # raise it with every change below, and add a step to migrate.py
+SCHEMA_VERSION: Final = 3  # raise it with every change below, and add a step to migrate.py
 AT_ONCE: Final = 0.0  # Unix s, `next_due` of what is to be kept and was never confirmed
 NEVER: Final = math.inf  # `next_due` of what nobody keeps alive
 PEER_ID_HEX: Final = 40  # digits of a peer id, which is SHA1(public key)
@@ -86,9 +86,10 @@ known_peers = Table(
     Column("topic", String, nullable=False, default=""),
     Column("dht_node_id", String(40), nullable=False, default=""),  # hex
     Column("is_relay", Integer, nullable=False, default=0),
-    Column("source", String, nullable=False),  # how we heard of it: query, lan, topic …
+    Column("source", String, nullable=False),  # how we heard of it: query, exchange …
     Column("first_seen", Float, nullable=False),  # Unix s, like every time below
     Column("last_seen", Float, nullable=False),
+    Column("exchange", String, nullable=False, server_default=""),  # ip:port (UDP), "" for none
 )
 
 metadata_cache = Table(

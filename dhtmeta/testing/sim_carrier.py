@@ -99,6 +99,11 @@ class SimulatedNode:
         """Refuse: simulated nodes keep no peers."""
         raise CallerError("a simulated network keeps no peers")
 
-    async def get_peers(self, info_hash: bytes, wait: float) -> list[Endpoint]:
+    async def get_peers(
+        self,
+        info_hash: bytes,
+        wait: float,
+        on_peer: Callable[[Endpoint], None] | None = None,
+    ) -> list[Endpoint]:
         """Return none: simulated nodes keep no peers."""
         return []

@@ -26,6 +26,7 @@ Score = Annotated[int, Meta(ge=0, le=MAX_REPUTATION)]
 _RAW = (bytes, bytearray, memoryview)
 _TOO_DEEP = "its lists and dicts are nested too deep"
 _HEX_ID = "40 hex digits in lower case"
+EXCHANGE_PROTOCOL = "dhtmeta"  # the name under which `protocols` has the exchange's port
 Plain = dict[str, Any]  # text where the bytes are UTF-8, else bytes; ints, lists, dicts
 
 
@@ -95,6 +96,19 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         _check("peer_id", self.peer_id, _hex_id, _HEX_ID)
         _check("node_id", self.node_id, _hex_id, _HEX_ID)
 
+    @property
+    def exchange(self) -> tuple[str, int] | None:
+        """Where others can dial this node's exchange: (ip, UDP port); None if they cannot.
+
+        That is the port of the protocol "dhtmeta" where it names one, else its public port.
+        """
+        info = self.network_info
+        ports = [one.port for one in info.protocols if one.name == EXCHANGE_PROTOCOL]
+        port = ports[0] if ports else info.public_port
+        if info.node_type != "public" or not info.public_ip or not port:
+            return None
+        return info.public_ip, port
+
     @classmethod
     def from_value(cls, value: Value, public_key: bytes | None = None) -> Self:
         """Read a bencoded dict; InvalidRecord names the field that is wrong.
@@ -144,6 +158,14 @@ def record_value(value: Value) -> dict[bytes, Value] | None:
     """Return the dict of the NodeRecord that `value` is or, as a byte string, holds; else None."""
     value = unwrap(value)
     return value if isinstance(value, dict) and b"peer_id" in value else None
+
+
+def format_endpoint(endpoint: tuple[str, int] | None) -> str:
+    """Write what `split_endpoint` reads; "" for None."""
+    if endpoint is None:
+        return ""
+    host, port = endpoint
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def split_endpoint(endpoint: str) -> tuple[str, int]:

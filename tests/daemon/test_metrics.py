@@ -17,6 +17,7 @@ from dhtmeta.daemon.census import Census
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.engine.counts import Counts
 from dhtmeta.node import Node
+from dhtmeta.store.store import KnownPeer
 from dhtmeta.values.keys import Identity
 from dhtmeta.values.record import NetworkInfo, NodeRecord
 from tests.daemon.http_server import STARTED, Served, serving, signed
@@ -160,7 +161,7 @@ async def offline(directory: Path) -> Node:
 
 async def test_peers_come_in_pages(tmp_path: Path) -> None:
     async with await offline(tmp_path) as node, serving(node) as served:
-        node._store.peers.update((peer, peer + bytes(12)) for peer in known(250))
+        node._store.peers.update((peer, KnownPeer(peer + bytes(12))) for peer in known(250))
         seen, after = [], ""
         while True:
             page = (await served.get(f"/peers?{after and f'after={after}'}")).json
@@ -184,11 +185,11 @@ async def test_many_peers_are_listed_in_an_order_that_is_believed_for_a_while(
     peers = [*known(CENSUS_AT_ONCE * 3 // 2)]
     async with await offline(tmp_path) as node:
         shuffled = random.Random(1).sample(peers, len(peers))
-        node._store.peers.update((peer, bytes(32)) for peer in shuffled)
+        node._store.peers.update((peer, KnownPeer(bytes(32))) for peer in shuffled)
         census = Census(node)
         pages = await asyncio.gather(*(census.page(peers[i], 2) for i in (0, 1234)))
         del node._store.peers[peers[1]]  # forgotten
-        node._store.peers[bytes(20)] = bytes(32)  # met
+        node._store.peers[bytes(20)] = KnownPeer(bytes(32))  # met
         first, after = await census.page(b"", 2)
         census._roll._due = 0.0
         renewed, _ = await census.page(b"", 2)
@@ -233,7 +234,7 @@ async def test_relays_are_counted_with_those_who_lead_over_them(writer: Node) ->
 async def test_few_peers_are_counted_whenever_that_is_asked(tmp_path: Path) -> None:
     async with await offline(tmp_path) as node:
         peers = [*known(CENSUS_AT_ONCE)]
-        node._store.peers.update((peer, bytes(32)) for peer in peers)
+        node._store.peers.update((peer, KnownPeer(bytes(32))) for peer in peers)
         census = Census(node)
         assert (await census.count()).verdicts == {"unknown": CENSUS_AT_ONCE}
         del node._store.peers[peers[0]]
@@ -246,14 +247,14 @@ async def test_many_peers_are_counted_behind_and_that_is_believed_for_a_while(
     monkeypatch.setattr(census_module, "CENSUS_PAUSE", 0.0)
     count = CENSUS_AT_ONCE + CENSUS_SLICE
     async with await offline(tmp_path) as node:
-        node._store.peers.update((peer, bytes(32)) for peer in known(count))
+        node._store.peers.update((peer, KnownPeer(bytes(32))) for peer in known(count))
         census = Census(node)
         assert not (await census.count()).verdicts
         await asyncio.sleep(0)
         assert (await census.count()).verdicts == {"unknown": CENSUS_SLICE}  # as it grows
         await counted(census)
         assert (await census.count()).verdicts == {"unknown": count}
-        node._store.peers[bytes(20)] = bytes(32)
+        node._store.peers[bytes(20)] = KnownPeer(bytes(32))
         assert (await census.count()).verdicts == {"unknown": count}
         assert census._counting is None
         monkeypatch.setattr(census, "_due", 0.0)
@@ -264,7 +265,7 @@ async def test_many_peers_are_counted_behind_and_that_is_believed_for_a_while(
 
 async def test_a_server_that_closes_counts_no_more(tmp_path: Path) -> None:
     async with await offline(tmp_path) as node:
-        node._store.peers.update((peer, bytes(32)) for peer in known(CENSUS_AT_ONCE + 1))
+        node._store.peers.update((peer, KnownPeer(bytes(32))) for peer in known(CENSUS_AT_ONCE + 1))
         async with serving(node) as served:
             await served.get("/topology")
             counting = served.server._census._counting

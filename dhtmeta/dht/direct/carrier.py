@@ -380,9 +380,14 @@ class DirectCarrier:
         """See `Carrier.announce`."""
         await self.node.announce(info_hash, port)
 
-    async def get_peers(self, info_hash: bytes, wait: float) -> list[Endpoint]:
+    async def get_peers(
+        self,
+        info_hash: bytes,
+        wait: float,
+        on_peer: Callable[[Endpoint], None] | None = None,
+    ) -> list[Endpoint]:
         """See `Carrier.get_peers`."""
-        return await self.node.get_peers(info_hash, wait)
+        return await self.node.get_peers(info_hash, wait, on_peer)
 
     async def live_nodes(self) -> list[Contact]:
         """See `Carrier.live_nodes`."""

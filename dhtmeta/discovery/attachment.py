@@ -1,0 +1,185 @@
+"""How we stay reachable behind a NAT: which relay we attach to, until when, and what comes then.
+
+Relays are measured side by side: the best round trip wins, and of those that are as good the one
+with the least load. When the session is lost, or its renewal fails, another one is taken at once.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from cachetools import TTLCache
+
+from dhtmeta.const import (
+    RELAY_CANDIDATES,
+    RELAY_FAILED_FOR,
+    RELAY_GRACE,
+    RELAY_RETRY,
+    RELAY_RETRY_LAST,
+    RELAY_TIE,
+    RELAYS_FAILED,
+    SESSION_RENEWAL,
+)
+from dhtmeta.discovery.exchange import Exchange
+from dhtmeta.discovery.link import Link
+from dhtmeta.discovery.proof import probe_bytes
+from dhtmeta.errors import DhtmetaError, RemoteError
+from dhtmeta.krpc import exchange as wire
+from dhtmeta.krpc.compact import Endpoint
+from dhtmeta.values.record import split_endpoint
+
+log = logging.getLogger(__name__)
+
+Find = Callable[[], Awaitable[Sequence[Endpoint]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that we hold: at which relay, its id, and where others reach that relay."""
+
+    link: Link
+    id: bytes
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A relay that answered: its round trip (s), and which share of its room is taken."""
+
+    link: Link
+    round_trip: float
+    load: float
+
+    def rank(self) -> tuple[int, float]:
+        """Return what to sort by: best first."""
+        return round(self.round_trip / RELAY_TIE), self.load
+
+
+class Attachment:
+    """Attaches us to a relay while `run` runs. `find` gives relays' exchanges, the likely first.
+
+    `session` is the one that is held, None while there is none; `on_change` hears of each change.
+    """
+
+    def __init__(self, exchange: Exchange, find: Find, rng: random.Random) -> None:
+        self.session: Session | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        self._exchange, self._find, self._rng = exchange, find, rng
+        self._failed: TTLCache[Endpoint, bool] = TTLCache(RELAYS_FAILED, RELAY_FAILED_FOR)
+        self._lost = asyncio.Event()
+        exchange.on_close.append(self._on_close)
+
+    async def run(self) -> None:
+        """Be attached, until cancelled."""
+        wait = RELAY_RETRY
+        try:
+            while True:
+                if await self._attach():
+                    wait = RELAY_RETRY
+                    await self._stay()
+                else:
+                    await asyncio.sleep(wait * self._rng.uniform(0.7, 1.0))
+                    wait = min(2 * wait, RELAY_RETRY_LAST)
+        finally:
+            self._hold(None)
+
+    def _hold(self, session: Session | None) -> None:
+        before, self.session = self.session, session
+        if (before and (before.id, before.address)) != (session and (session.id, session.address)):
+            self.on_change()
+
+    async def _attach(self) -> bool:
+        """Attach to the best relay that takes us; False where there is none."""
+        found = [one for one in await self._find() if one not in self._failed]
+        for relay in sorted(await self._measure(found[:RELAY_CANDIDATES]), key=_Measured.rank):
+            try:
+                self._hold(await self._ask(relay.link, b""))
+            except DhtmetaError as error:
+                log.debug("relay %s does not take us: %s", relay.link.remote, error)
+            else:
+                log.info("attached to relay %s", relay.link.peer_id.hex())
+                return True
+        return False
+
+    async def _measure(self, endpoints: Sequence[Endpoint]) -> list[_Measured]:
+        """Ask them all at once; who is slower than the first by much is left out."""
+        asking = {asyncio.create_task(self._try(one)) for one in endpoints}
+        measured: list[_Measured] = []
+        left: float | None = None
+        while asking:
+            done, asking = await asyncio.wait(
+                asking, timeout=left, return_when=asyncio.FIRST_COMPLETED
+            )
+            measured += [one for task in done if (one := task.result()) is not None]
+            if not done:
+                break
+            left = RELAY_GRACE if measured else None
+        for task in asking:
+            task.cancel()
+        return measured
+
+    async def _try(self, endpoint: Endpoint) -> _Measured | None:
+        """Measure one; None where it does not answer, or is no relay with room for us."""
+        try:
+            link = self._linked(endpoint) or await self._exchange.dial(endpoint)
+            pong = await link.measure()
+        except DhtmetaError:
+            self._failed[endpoint] = True
+            return None
+        if pong.sessions >= pong.capacity:
+            return None
+        return _Measured(link, link.round_trip, pong.sessions / pong.capacity)
+
+    def _linked(self, endpoint: Endpoint) -> Link | None:
+        return next((one for one in self._exchange.links if one.remote == endpoint), None)
+
+    async def _ask(self, link: Link, session: bytes) -> Session:
+        """Ask for a session, or to renew that one; a DhtmetaError where there is none."""
+        said = await link.request(lambda r: wire.Attach(r=r, id=session), wire.Attached)
+        address = said.address.decode("ascii", "replace")
+        try:
+            split_endpoint(address)
+        except ValueError as error:
+            raise RemoteError(f"the relay says it is at {address!r}") from error
+        return Session(link, said.id, address)
+
+    async def _stay(self) -> None:
+        """Renew the session until it is lost."""
+        while self.session is not None:
+            self._lost.clear()
+            try:
+                async with asyncio.timeout(SESSION_RENEWAL):
+                    await self._lost.wait()
+            except TimeoutError:
+                await self._renew(self.session)
+            else:
+                self._fail(self.session)
+
+    async def _renew(self, session: Session) -> None:
+        try:
+            self._hold(await self._ask(session.link, session.id))
+        except DhtmetaError as error:
+            log.warning("relay %s: %s", session.link.peer_id.hex(), error)
+            self._fail(session)
+
+    def _fail(self, session: Session) -> None:
+        """Give a relay up; what others are told of it changes once there is another."""
+        log.info("relay %s is lost", session.link.peer_id.hex())
+        self._failed[session.link.remote] = True
+        self.session = None
+
+    def _on_close(self, link: Link) -> None:
+        if self.session is not None and self.session.link is link:
+            self._lost.set()
+
+    # probes
+
+    def on_probe(self, link: Link, probe: wire.Probe) -> None:
+        """Answer a probe that came through our relay."""
+        session, own = self.session, self._exchange.identity()
+        if session is None or session.link is not link:
+            return link.say(wire.Refused(r=probe.r, why=b"not attached"))
+        sig = own.sign(probe_bytes(probe.n, link.public_key, session.id))
+        return link.say(wire.Probed(r=probe.r, sig=sig, id=session.id))

@@ -1,0 +1,77 @@
+"""Which addresses are dialled: at most so many a round, with a backoff for each that fails.
+
+Somebody who is connected, or known to be there, is not asked again who they are.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cachetools import LRUCache
+
+from dhtmeta.const import (
+    DIAL_RETRY,
+    DIAL_RETRY_LAST,
+    DIALS_A_ROUND,
+    DIALS_AT_ONCE,
+    DIALS_REMEMBERED,
+)
+from dhtmeta.discovery.exchange import Exchange
+from dhtmeta.discovery.link import Link
+from dhtmeta.errors import DhtmetaError
+from dhtmeta.krpc.compact import Endpoint
+
+
+@dataclass(slots=True)
+class DialCounts:
+    """How dials ended."""
+
+    ok: int = 0
+    failed: int = 0
+
+
+class Dialler:
+    """Dials candidates over `exchange`; `begin_round` gives as many attempts again."""
+
+    def __init__(self, exchange: Exchange, own: Callable[[], set[Endpoint]]) -> None:
+        self.counts = DialCounts()
+        self._exchange, self._own = exchange, own
+        self._failed: LRUCache[Endpoint, tuple[float, float]] = LRUCache(DIALS_REMEMBERED)
+        self._dialling: set[Endpoint] = set()
+        self._left = DIALS_A_ROUND
+        self._slots = asyncio.Semaphore(DIALS_AT_ONCE)
+
+    def begin_round(self) -> None:
+        """Allow DIALS_A_ROUND more attempts."""
+        self._left = DIALS_A_ROUND
+
+    def link_at(self, endpoint: Endpoint) -> Link | None:
+        """Return the open connection that we dialled to there."""
+        links = (one for one in self._exchange.links if one.outbound)
+        return next((one for one in links if one.remote == endpoint), None)
+
+    def may(self, endpoint: Endpoint) -> bool:
+        """Whether an address may be dialled now."""
+        again, _ = self._failed.get(endpoint, (0.0, 0.0))
+        now = asyncio.get_running_loop().time()
+        free = endpoint not in self._dialling and endpoint not in self._own()
+        return self._left > 0 and free and now >= again and self.link_at(endpoint) is None
+
+    async def dial(self, endpoint: Endpoint) -> Link:
+        """Dial an address that may be; raises as `Exchange.dial`, and the address has to wait."""
+        self._left -= 1
+        self._dialling.add(endpoint)
+        try:
+            async with self._slots:
+                link = await self._exchange.dial(endpoint)
+        except DhtmetaError:
+            self.counts.failed += 1
+            _, waited = self._failed.get(endpoint, (0.0, 0.0))
+            wait = min(max(2 * waited, DIAL_RETRY), DIAL_RETRY_LAST)
+            self._failed[endpoint] = (asyncio.get_running_loop().time() + wait, wait)
+            raise
+        finally:
+            self._dialling.discard(endpoint)
+        self.counts.ok += 1
+        self._failed.pop(endpoint, None)
+        return link

@@ -1,0 +1,324 @@
+"""What peers tell each other of known peers: hints first, then the signed items that are wanted.
+
+A hint (a key and the seq last seen) is believed by nobody: it leads to a request for the item,
+whose signature says whether it is true. What is new here is told on, once on each connection, so
+that a changed record goes through the network by itself; what is old, or cannot be shown, goes
+nowhere. Only NodeRecords of our topics, and of relays, are taken in.
+"""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from dhtmeta._fast import ed25519
+from dhtmeta.const import (
+    MAX_SHARED,
+    NEWS_DELAY,
+    NEWS_KEPT,
+    TOLD,
+    WANT_TIMEOUT,
+    WANT_TRIES,
+    WANTED,
+    WANTED_EACH,
+)
+from dhtmeta.discovery.exchange import Exchange
+from dhtmeta.discovery.link import Link
+from dhtmeta.discovery.topic import topic_hash
+from dhtmeta.engine.cache import Cached, RecordCache
+from dhtmeta.errors import InvalidItem, InvalidRecord
+from dhtmeta.krpc import exchange as wire
+from dhtmeta.values.item import SignedItem
+from dhtmeta.values.record import NodeRecord, record_value
+
+
+@dataclass(slots=True)
+class GossipCounts:
+    """What came of hints: told by others, asked for, records taken in, refused, and told on."""
+
+    hints: int = 0
+    wanted: int = 0
+    taken: int = 0
+    refused: int = 0
+    told: int = 0
+
+
+@dataclass(slots=True)
+class _Talk:
+    """What was said on one connection: hints told (key -> seq), waiting to be told, asked for."""
+
+    told: LRUCache[bytes, int] = field(default_factory=lambda: LRUCache(TOLD))
+    news: dict[bytes, int] = field(default_factory=dict)
+    asked: int = 0  # keys asked for here and not answered
+
+
+@dataclass(slots=True)
+class _Want:
+    """A key that is asked for: from which seq on, whom, until when, and who else knows of it."""
+
+    seq: int
+    link: Link
+    until: float
+    others: deque[Link] = field(default_factory=lambda: deque(maxlen=WANT_TRIES))
+
+
+class Gossip:
+    """Tells and hears of peers on all connections of `exchange`.
+
+    `own` gives our own item, None before it is published; `clock` Unix seconds; `share` is how
+    many known peers are told at once. `on_unshown` hears of keys that nobody could show an item
+    for: whether they are looked up is its affair.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        cache: RecordCache,
+        known: Callable[[], Iterable[bytes]],
+        own: Callable[[], SignedItem | None],
+        clock: Callable[[], float],
+        rng: random.Random,
+        share: int = MAX_SHARED,
+    ) -> None:
+        self.counts = GossipCounts()
+        self.on_unshown: Callable[[Link, bytes], None] = lambda link, key: None
+        self._exchange, self._cache, self._known, self._own = exchange, cache, known, own
+        self._clock, self._rng, self._share = clock, rng, share
+        self._talks: dict[Link, _Talk] = {}
+        self._wants: dict[bytes, _Want] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        exchange.on_open.append(self._greet)
+        exchange.on_close.append(self._forget)
+        exchange.on(wire.Hints, self._on_hints)
+        exchange.on(wire.Ask, lambda link, message: self._tell_some(link))
+        exchange.on(wire.Want, self._on_want)
+        exchange.on(wire.Items, self._on_items)
+
+    def close(self) -> None:
+        """Stop."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    # what we tell
+
+    def _greet(self, link: Link) -> None:
+        self._talks[link] = _Talk()
+        self.show_own(link)
+        self._tell_some(link)
+
+    def _forget(self, link: Link) -> None:
+        self._talks.pop(link, None)
+        for key in [key for key, want in self._wants.items() if want.link is link]:
+            self._ask_another(key, self._wants[key])
+
+    def show_own(self, *links: Link) -> None:
+        """Send our own item on these connections, or on all."""
+        item = self._own()
+        if item is not None:
+            for link in links or tuple(self._talks):
+                self._talks[link].told[item.public_key] = item.seq
+                link.say(wire.Items(items=[_to_wire(item)]))
+
+    def _tell_some(self, link: Link) -> None:
+        """Tell up to `share` known peers that were not told here yet, any of them."""
+        talk = self._talks[link]
+        hints = []
+        for target in self._shuffled():
+            held = self._held(target)
+            if held is None or not _concerns(link, held):
+                continue
+            item = held.item
+            if item.public_key != link.public_key and talk.told.get(item.public_key, -1) < item.seq:
+                hints.append(wire.Hint(item.public_key, item.seq))
+                talk.told[item.public_key] = item.seq
+            if len(hints) >= self._share:
+                break
+        if hints:
+            self.counts.told += len(hints)
+            link.say(wire.Hints(peers=hints))
+
+    def _shuffled(self) -> list[bytes]:
+        known = list(self._known())
+        return self._rng.sample(known, min(len(known), 20 * MAX_SHARED))
+
+    def _held(self, target: bytes) -> Cached | None:
+        held = self._cache.usable(target, self._clock())
+        return held if held is not None and _record_of(held) is not None else None
+
+    def tell(self, cached: Cached) -> None:
+        """Tell all whom it concerns of a record that is new here."""
+        if _record_of(cached) is None:
+            return
+        item = cached.item
+        for link, talk in self._talks.items():
+            if item.public_key == link.public_key or not _concerns(link, cached):
+                continue
+            if talk.told.get(item.public_key, -1) < item.seq and len(talk.news) < NEWS_KEPT:
+                talk.news[item.public_key] = item.seq
+        self._tick()
+
+    def _tick(self) -> None:
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(NEWS_DELAY, self._on_tick)
+
+    def _on_tick(self) -> None:
+        """Tell the news that has gathered, a message on each connection, and look after wants."""
+        self._timer = None
+        for link, talk in self._talks.items():
+            if talk.news:
+                self._tell_news(link, talk)
+        now = asyncio.get_running_loop().time()
+        for key in [key for key, want in self._wants.items() if now >= want.until]:
+            self._ask_another(key, self._wants[key])
+        if self._wants or any(talk.news for talk in self._talks.values()):
+            self._tick()
+
+    def _tell_news(self, link: Link, talk: _Talk) -> None:
+        keys = list(talk.news)[: self._share or 1]
+        hints = [wire.Hint(key, talk.news.pop(key)) for key in keys]
+        for hint in hints:
+            talk.told[hint.k] = hint.seq
+        self.counts.told += len(hints)
+        link.say(wire.Hints(peers=hints))
+
+    def _on_want(self, link: Link, want: wire.Want) -> None:
+        own, items, none = self._own(), [], []
+        for key in want.keys:
+            held = self._held(ed25519.target(key))
+            if own is not None and key == own.public_key:
+                items.append(_to_wire(own))
+            elif held is not None:
+                items.append(_to_wire(held.item))
+            else:
+                none.append(key)
+        link.say(wire.Items(items=items, none=none))
+
+    # what we hear
+
+    def ask(self, links: Iterable[Link]) -> None:
+        """Ask for more hints."""
+        for link in links:
+            link.say(wire.Ask())
+
+    def _on_hints(self, link: Link, hints: wire.Hints) -> None:
+        own = self._exchange.identity().public_key
+        self.counts.hints += len(hints.peers)
+        keys = [hint.k for hint in hints.peers if hint.k != own and self._is_news(link, hint)]
+        if keys:
+            link.say(wire.Want(keys=keys))
+            self._tick()
+
+    def _is_news(self, link: Link, hint: wire.Hint) -> bool:
+        """Whether to ask for it here and now; who else tells of it is kept in mind."""
+        target = ed25519.target(hint.k)
+        held = self._cache.usable(target, self._clock())
+        floor = self._cache.floor(target)
+        if hint.seq < floor or (held is not None and hint.seq <= held.item.seq):
+            self._talks[link].told[hint.k] = hint.seq  # known there, too
+            return False
+        want = self._wants.get(hint.k)
+        if want is not None:
+            if hint.seq >= want.seq and link is not want.link and link not in want.others:
+                want.others.append(link)
+            return False
+        return self._note_want(hint.k, hint.seq, link)
+
+    def _note_want(self, key: bytes, seq: int, link: Link) -> bool:
+        talk = self._talks.get(link)
+        if talk is None or talk.asked >= WANTED_EACH or len(self._wants) >= WANTED:
+            return False
+        talk.asked += 1
+        self.counts.wanted += 1
+        until = asyncio.get_running_loop().time() + WANT_TIMEOUT
+        self._wants[key] = _Want(seq, link, until)
+        return True
+
+    def _ask_another(self, key: bytes, want: _Want) -> None:
+        """Ask the next one who told of it; if there is none, it cannot be shown."""
+        self._settle(key)
+        while want.others:
+            link = want.others.popleft()
+            if link.is_open and self._note_want(key, want.seq, link):
+                self._wants[key].others = want.others
+                link.say(wire.Want(keys=[key]))
+                return
+        self.on_unshown(want.link, key)
+
+    def _settle(self, key: bytes) -> None:
+        want = self._wants.pop(key)
+        talk = self._talks.get(want.link)
+        if talk is not None:
+            talk.asked -= 1
+
+    def _on_items(self, link: Link, items: wire.Items) -> None:
+        for one in items.items:
+            self._on_item(link, one)
+        for key in items.none:
+            want = self._wants.get(key)
+            if want is not None and want.link is link:
+                self._ask_another(key, want)
+
+    def _on_item(self, link: Link, one: wire.Item) -> None:
+        """Take in what was asked for here, or is the peer's own; who shows a forgery is shunned."""
+        want = self._wants.get(one.k)
+        asked = want is not None and want.link is link
+        if one.k != link.public_key and not asked:
+            return
+        target = ed25519.target(one.k)
+        held = self._cache.usable(target, self._clock())
+        if held is None or held.item.sig != one.sig or held.item.v != one.v:
+            try:
+                item = SignedItem.verified(target, one.k, b"", one.seq, one.v, one.sig)
+            except InvalidItem as error:
+                self.counts.refused += 1
+                self._exchange.shun(link, f"it showed a forged item: {error}")
+                return
+            self.take(item)
+        talk = self._talks.get(link)
+        if talk is not None:
+            talk.told[one.k] = max(one.seq, talk.told.get(one.k, -1))
+        if asked and one.k in self._wants:
+            self._settle(one.k)
+
+    def take(self, item: SignedItem, source: str = "exchange") -> None:
+        """Take in a verified item, if it is a NodeRecord of our topics, or of a relay."""
+        record = _record(item)
+        ours = self._exchange.topics()
+        wanted = record is not None and (
+            record.network_info.is_relay or topic_hash(record.topic) in ours
+        )
+        if wanted and self._cache.learn(item.target, item, self._clock(), source) is not None:
+            self.counts.taken += 1
+        else:
+            self.counts.refused += 1
+
+
+def _record(item: SignedItem) -> NodeRecord | None:
+    """Return the NodeRecord an item holds, None where it holds none, or a broken one."""
+    value = record_value(item.value)
+    try:
+        return None if value is None else NodeRecord.from_value(value, item.public_key)
+    except InvalidRecord:
+        return None
+
+
+def _record_of(cached: Cached) -> NodeRecord | None:
+    try:
+        return cached.record()
+    except InvalidRecord:
+        return None
+
+
+def _concerns(link: Link, cached: Cached) -> bool:
+    """Whether the peer is interested: a node of a topic of theirs, or a relay."""
+    record = _record_of(cached)
+    return record is not None and (
+        record.network_info.is_relay or topic_hash(record.topic) in link.topics
+    )
+
+
+def _to_wire(item: SignedItem) -> wire.Item:
+    return wire.Item(item.public_key, item.seq, item.v, item.sig)

@@ -1,0 +1,172 @@
+"""Which relays still hold the sessions that records name: asked before they are offered.
+
+A relay is asked for all its peers at once. Its word is tested by probes: a nonce that the attached
+peer signs, so that a relay which only pretends is found out.
+"""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+
+from cachetools import TTLCache
+
+from dhtmeta._fast import ed25519
+from dhtmeta.const import (
+    ATTACHED_AT_ONCE,
+    PROBED,
+    PROBED_FOR,
+    PROBES_AT_ONCE,
+    RELAY_WATCH,
+    WATCH_DELAY,
+)
+from dhtmeta.discovery.exchange import Exchange
+from dhtmeta.discovery.link import Link
+from dhtmeta.discovery.proof import probe_bytes
+from dhtmeta.engine.cache import Cached
+from dhtmeta.engine.evidence import Evidence, WatchedRelay
+from dhtmeta.errors import DhtmetaError, InvalidRecord, NotProven
+from dhtmeta.krpc import exchange as wire
+from dhtmeta.krpc.compact import Endpoint
+from dhtmeta.values.record import NetworkInfo, split_endpoint
+
+log = logging.getLogger(__name__)
+
+Held = Callable[[bytes], Cached | None]
+
+
+class RelayWatch:
+    """Asks the relays that records name, and tells `evidence`.
+
+    `held` gives what is held of a peer (id), `clock` Unix seconds; `own_id` is ours.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        evidence: Evidence,
+        held: Held,
+        own_id: Callable[[], bytes],
+        clock: Callable[[], float],
+    ) -> None:
+        self._exchange, self._evidence, self._held = exchange, evidence, held
+        self._own_id, self._clock = own_id, clock
+        self._peers: dict[bytes, set[bytes]] = {}  # relay -> who may be attached to it
+        self._new = asyncio.Event()
+        self._unasked: set[bytes] = set()
+        self._probed: TTLCache[tuple[bytes, bytes], bool] = TTLCache(PROBED, PROBED_FOR)
+
+    def note(self, cached: Cached) -> None:
+        """Note whom a record leads over, and have that relay asked at once."""
+        info = _over_relay(cached)
+        if info is None:
+            return
+        relay = bytes.fromhex(info.connected_relay)
+        if relay == self._own_id() or self._evidence.watch(relay) is None:
+            return
+        self._peers.setdefault(relay, set()).add(cached.item.target)
+        self._unasked.add(relay)
+        self._new.set()
+
+    async def run(self) -> None:
+        """Watch, until cancelled."""
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RELAY_WATCH):
+                    await self._new.wait()
+                    await asyncio.sleep(WATCH_DELAY)
+            self._new.clear()
+            relays = self._unasked or set(self._peers)
+            self._unasked = set()
+            await asyncio.gather(*(self._look(one) for one in relays))
+
+    async def _look(self, relay: bytes) -> None:
+        """Ask one relay for all peers that name it; one that nobody names is let go."""
+        over = {
+            peer: info for peer in self._peers.get(relay, ()) if (info := self._leads(peer, relay))
+        }
+        if not over:
+            self._peers.pop(relay, None)
+            self._evidence.relays.pop(relay, None)
+            return
+        self._peers[relay] = set(over)
+        watched = self._evidence.watch(relay)
+        if watched is None:
+            return
+        try:
+            await self._ask(relay, over, watched)
+        except DhtmetaError as error:
+            log.debug("relay %s: %s", relay.hex(), error)
+        except Exception:
+            log.exception("unexpected, while a relay was asked")
+
+    def _leads(self, peer: bytes, relay: bytes) -> NetworkInfo | None:
+        held = self._held(peer)
+        info = None if held is None else _over_relay(held)
+        return info if info is not None and info.connected_relay == relay.hex() else None
+
+    async def _ask(
+        self, relay: bytes, over: dict[bytes, NetworkInfo], watched: WatchedRelay
+    ) -> None:
+        link = await self._link(relay, next(iter(over.values())))
+        asked = list(over)[:ATTACHED_AT_ONCE]
+        holding = await link.request(lambda r: wire.Held(r=r, peers=asked), wire.Holding)
+        attached = set(holding.peers).intersection(asked)
+        new = [
+            one
+            for one in attached
+            if (one, over[one].relay_session_id.encode()) not in self._probed
+        ]
+        probes = [self._probe(link, one, over[one]) for one in new[:PROBES_AT_ONCE]]
+        for peer, answered in zip(new, await asyncio.gather(*probes), strict=False):
+            if not answered:
+                attached.discard(peer)
+        watched.attached = attached
+        watched.answered_at = self._clock()
+
+    async def _link(self, relay: bytes, info: NetworkInfo) -> Link:
+        link = self._exchange.link_to(relay)
+        if link is not None:
+            return link
+        link = await self._exchange.dial(self._endpoint(relay, info))
+        if link.peer_id != relay:
+            link.hang_up()
+            raise NotProven(f"at {info.relay_address} is {link.peer_id.hex()}, another")
+        return link
+
+    def _endpoint(self, relay: bytes, info: NetworkInfo) -> Endpoint:
+        """Return where the relay's own record has its exchange, else where its peer's has it."""
+        held = self._held(relay)
+        with suppress(InvalidRecord):
+            record = held and held.record()
+            if record and record.exchange:
+                return record.exchange
+        return split_endpoint(info.relay_address)
+
+    async def _probe(self, link: Link, peer: bytes, info: NetworkInfo) -> bool:
+        """Whether a peer signed our nonce through that relay."""
+        nonce, held = secrets.token_bytes(32), self._held(peer)
+        if held is None:
+            return False
+        try:
+            probed = await link.request(lambda r: wire.Probe(r=r, p=peer, n=nonce), wire.Probed)
+        except DhtmetaError as error:
+            log.debug("no answer from %s through a relay: %s", peer.hex(), error)
+            return False
+        signed = probe_bytes(nonce, link.public_key, probed.id)
+        if not ed25519.verify(held.item.public_key, probed.sig, signed):
+            return False
+        self._probed[peer, info.relay_session_id.encode()] = True
+        return True
+
+
+def _over_relay(cached: Cached) -> NetworkInfo | None:
+    """Return how a peer is reached whose record leads over a relay; None for all others."""
+    try:
+        record = cached.record()
+    except InvalidRecord:
+        return None
+    info = None if record is None else record.network_info
+    whole = info and info.using_relay and info.connected_relay and info.relay_address
+    return info if info is not None and whole and info.node_type == "private" else None

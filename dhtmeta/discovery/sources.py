@@ -1,0 +1,57 @@
+"""The sources that need nobody else: what the store remembers, and what connected peers tell."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+
+from dhtmeta.const import MET_FROM_STORE
+from dhtmeta.discovery.candidate import Candidate
+from dhtmeta.discovery.exchange import Exchange
+from dhtmeta.discovery.gossip import Gossip
+from dhtmeta.store.store import KnownPeer
+from dhtmeta.values.record import split_endpoint
+
+
+class StoreSource:
+    """Known peers of our topic, and relays, seen last first; `is_held` says who is current."""
+
+    name = "store"
+
+    def __init__(
+        self,
+        peers: Mapping[bytes, KnownPeer],
+        concerns: Callable[[KnownPeer], bool],
+        is_held: Callable[[bytes], bool],
+    ) -> None:
+        self._peers, self._concerns, self._is_held = peers, concerns, is_held
+
+    async def candidates(self) -> AsyncIterator[Candidate]:
+        """Yield some of those whose record is not held."""
+        left = MET_FROM_STORE
+        for peer_id in reversed(list(self._peers)):
+            known = self._peers.get(peer_id)
+            if known is None or not self._concerns(known) or self._is_held(peer_id):
+                continue
+            endpoint = split_endpoint(known.exchange) if known.exchange else None
+            yield Candidate(self.name, known.public_key, endpoint)
+            left -= 1
+            if not left:
+                return
+
+
+class ExchangeSource:
+    """Asks connected peers whom else they know, and names known ones to connect to."""
+
+    name = "exchange"
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        gossip: Gossip,
+        dialable: Callable[[], list[Candidate]],
+    ) -> None:
+        self._exchange, self._gossip, self._dialable = exchange, gossip, dialable
+
+    async def candidates(self) -> AsyncIterator[Candidate]:
+        """Yield known peers that we are to be connected with; what is told comes by itself."""
+        self._gossip.ask(self._exchange.links)
+        for candidate in self._dialable():
+            yield candidate

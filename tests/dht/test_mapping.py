@@ -1,0 +1,232 @@
+"""What libtorrent says of our reachability, behind real NATs with a real miniupnpd on them."""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import libtorrent as lt
+import pytest
+import pytest_asyncio
+
+from dhtmeta.dht.libtorrent import LibtorrentCarrier
+from dhtmeta.dht.mapping import Outside
+from dhtmeta.errors import CallerError
+from dhtmeta.testing.netns import Host, Internet, Lan
+from tests.conftest import missing
+
+DHT_PORT = 7000
+EXCHANGE_PORT = 7001
+WITHIN = 20.0  # s: far above what it takes
+
+CHAINS = """
+table inet miniupnpd {
+    chain allowed {
+    }
+    chain mapped {
+    }
+    chain sent {
+    }
+    chain in {
+        type nat hook prerouting priority dstnat
+        jump mapped
+    }
+}
+"""
+
+CONFIGURATION = """
+ext_ifname=eth0
+ext_ip={address}
+listening_ip=lan
+enable_natpmp={natpmp}
+enable_upnp={upnp}
+uuid=00000000-0000-0000-0000-000000000001
+upnp_table_name=miniupnpd
+upnp_nat_table_name=miniupnpd
+upnp_forward_chain=allowed
+upnp_nat_chain=mapped
+upnp_nat_postrouting_chain=sent
+{rules}
+"""
+
+ALLOWED = "allow 1024-65535 10.0.0.0/8 1024-65535"
+REFUSED = "deny 0-65535 0.0.0.0/0 0-65535"
+
+Start = Callable[..., Awaitable[LibtorrentCarrier]]
+
+
+class Gateway:
+    """The NAT of a LAN with a miniupnpd on it, which can be started anew with other rules."""
+
+    def __init__(self, lan: Lan, directory: Path) -> None:
+        if shutil.which("miniupnpd") is None:
+            missing("miniupnpd is missing (Debian: miniupnpd-nftables)")
+        self._lan = lan
+        self._directory = directory
+        self._process: asyncio.subprocess.Process | None = None
+        lan.gateway.run(["nft", "-f", "-"], CHAINS)
+
+    async def start(self, *rules: str, upnp: str = "yes", natpmp: str = "yes") -> None:
+        """Run it, and return once it listens."""
+        configuration = self._directory / "miniupnpd.conf"
+        address = self._lan.address
+        configuration.write_text(
+            CONFIGURATION.format(
+                address=address, rules="\n".join(rules), upnp=upnp, natpmp=natpmp
+            ),
+            encoding="ascii",
+        )
+        argv = ["miniupnpd", "-d", "-f", str(configuration), "-P", str(self._directory / "pid")]
+        log = self._directory / "log"
+        with log.open("wb") as stderr:
+            self._process = await self._lan.gateway.spawn(argv, stderr=stderr)
+        await until(lambda: "Listening for" in log.read_text(encoding="utf-8"))
+
+    async def stop(self) -> None:
+        """End it, and with it what it mapped."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.terminate()
+            await process.wait()
+
+    def rules(self) -> str:
+        """Return which ports it maps where."""
+        return self._lan.gateway.run(["nft", "list", "chain", "inet", "miniupnpd", "mapped"])
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WITHIN):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def until_told(outside: Outside, holds: Callable[[], bool]) -> None:
+    """Wait until `holds`, looking only when `outside` says that something changed."""
+    changed = asyncio.Event()
+    outside.on_change(changed.set)
+    async with asyncio.timeout(WITHIN):
+        while not holds():
+            await changed.wait()
+            changed.clear()
+
+
+@pytest.fixture
+def lan(internet: Internet) -> Lan:
+    return internet.lan()
+
+
+@pytest_asyncio.fixture
+async def gateway(lan: Lan, tmp_path: Path) -> AsyncIterator[Gateway]:
+    made = Gateway(lan, tmp_path)
+    yield made
+    await made.stop()
+
+
+@pytest_asyncio.fixture
+async def start() -> AsyncIterator[Start]:
+    """Start carriers on hosts, and close them when the test ends."""
+    carriers: list[LibtorrentCarrier] = []
+
+    async def started(host: Host, *, serve: bool = True) -> LibtorrentCarrier:
+        carrier = LibtorrentCarrier([], f"0.0.0.0:{DHT_PORT}", serve=serve)
+        carriers.append(carrier)
+        with host.inside():
+            await carrier.start()
+        return carrier
+
+    yield started
+    for carrier in carriers:
+        await carrier.close()
+
+
+async def test_ports_and_address_are_known_behind_a_gateway_that_maps(
+    internet: Internet, lan: Lan, gateway: Gateway, start: Start
+) -> None:
+    await gateway.start(ALLOWED)
+    host = lan.host()
+    outside = (await start(host)).outside
+    assert (outside.external_address, dict(outside.mappings)) == (None, {})
+    outside.map_port(EXCHANGE_PORT)
+    await until_told(outside, lambda: set(outside.mappings) == {DHT_PORT, EXCHANGE_PORT})
+    await until_told(outside, lambda: outside.supports_upnp)
+    assert outside.external_address == lan.address
+    assert arrives(internet.public(), (lan.address, outside.mappings[EXCHANGE_PORT]), host)
+
+
+def arrives(stranger: Host, mapping: tuple[str, int], host: Host) -> bool:
+    """Say whether a datagram that a stranger sends to `mapping` arrives at our EXCHANGE_PORT."""
+    with host.inside():
+        ours = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with stranger.inside():
+        theirs = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with ours, theirs:
+        ours.settimeout(WITHIN)
+        ours.bind(("0.0.0.0", EXCHANGE_PORT))
+        theirs.bind((stranger.address, DHT_PORT))
+        theirs.sendto(b"hello", mapping)
+        return ours.recvfrom(100) == (b"hello", (stranger.address, DHT_PORT))
+
+
+async def test_the_external_port_may_be_another_one(
+    internet: Internet, lan: Lan, gateway: Gateway, start: Start
+) -> None:
+    await gateway.start(f"deny {EXCHANGE_PORT} 10.0.0.0/8 0-65535", ALLOWED, upnp="no")
+    host = lan.host()
+    outside = (await start(host)).outside
+    outside.map_port(EXCHANGE_PORT)
+    await until_told(outside, lambda: EXCHANGE_PORT in outside.mappings)
+    assert outside.mappings[EXCHANGE_PORT] != EXCHANGE_PORT
+    assert arrives(internet.public(), (lan.address, outside.mappings[EXCHANGE_PORT]), host)
+    assert not outside.supports_upnp
+
+
+async def test_a_mapping_that_is_refused_later_is_no_longer_in_force(
+    lan: Lan, gateway: Gateway, start: Start
+) -> None:
+    await gateway.start(ALLOWED)
+    carrier = await start(lan.host())
+    outside = carrier.outside
+    outside.map_port(EXCHANGE_PORT)
+    await until_told(outside, lambda: outside.supports_upnp and len(outside.mappings) == 2)
+    await gateway.stop()
+    await gateway.start(REFUSED)
+    carrier.session.handle.reopen_network_sockets(lt.session.reopen_map_ports)  # asks again
+    await until_told(outside, lambda: DHT_PORT not in outside.mappings)
+
+
+async def test_ports_are_mapped_again_where_the_address_changes(
+    internet: Internet, lan: Lan, gateway: Gateway, start: Start
+) -> None:
+    await gateway.start(ALLOWED)
+    host = lan.host()
+    outside = (await start(host)).outside
+    outside.map_port(EXCHANGE_PORT)
+    await until_told(outside, lambda: EXCHANGE_PORT in outside.mappings)
+    net = host.address.rpartition(".")[0]
+    host.run(["ip", "addr", "flush", "dev", "eth0"])
+    host.run(["ip", "addr", "add", f"{net}.77/24", "dev", "eth0"])
+    host.run(["ip", "route", "add", "default", "via", f"{net}.1"])
+    await until(lambda: f"{net}.77:{EXCHANGE_PORT}" in gateway.rules())
+    await until_told(outside, lambda: EXCHANGE_PORT in outside.mappings)
+    mapping = lan.address, outside.mappings[EXCHANGE_PORT]
+    assert arrives(internet.public(), mapping, host)
+
+
+async def test_a_node_that_does_not_serve_asks_no_gateway(
+    lan: Lan, gateway: Gateway, start: Start
+) -> None:
+    await gateway.start(ALLOWED)
+    host = lan.host()
+    reader = (await start(host, serve=False)).outside
+    reader.map_port(EXCHANGE_PORT)
+    other = (await start(lan.host())).outside
+    await until_told(other, lambda: DHT_PORT in other.mappings)
+    assert dict(reader.mappings) == {}
+    assert host.address not in gateway.rules()
+
+
+@pytest.mark.parametrize("port", [0, 65536])
+def test_a_port_that_is_none_is_refused(port: int) -> None:
+    with pytest.raises(CallerError, match="1 … 65535"):
+        Outside().map_port(port)

@@ -112,7 +112,7 @@ class Node:
         self._bootstrap = (
             self.settings.dht.bootstrap_nodes if bootstrap is None else list(bootstrap)
         )
-        self._listen = listen or self.settings.dht.listen or None
+        self.listen = listen or self.settings.dht.listen or None
         self._carrier_name = _carrier_name(carrier or self.settings.dht.carrier)
         self._serve = serve
         self._offline = offline
@@ -167,12 +167,12 @@ class Node:
         """Start where others know us, if that is free and nobody else is us now."""
         self._claim = claim(self._saved_path)
         saved = read_saved(self._saved_path) if self._claim else Saved()
-        if self._listen is None and saved.port:
+        if self.listen is None and saved.port:
             with contextlib.suppress(PortError):
                 known = any_address(self._local, saved.port)
                 return await self._open_carrier(known, saved, serve=True)
             saved = Saved(contacts=saved.contacts)
-        return await self._open_carrier(self._listen, saved, serve=self._serve)
+        return await self._open_carrier(self.listen, saved, serve=self._serve)
 
     async def _open_carrier(self, listen: str | None, saved: Saved, *, serve: bool) -> None:
         """Start the libtorrent node and, where that is the carrier, our own lookups beside it."""
@@ -418,10 +418,11 @@ class Node:
         if self._finder is not None:
             if topic not in ("", self._finder.topic):
                 raise CallerError(
-                    f"this node finds peers of {self._finder.topic!r}: open another for {topic!r}"
+                    f"this node looks for {self._finder.topic!r}: open another for {topic!r}"
                 )
             return self._finder
-        from dhtmeta.discovery.finder import Around, Finder
+        from dhtmeta.discovery.around import Around
+        from dhtmeta.discovery.finder import Finder
 
         around = Around(
             settings=self.settings,

@@ -24,6 +24,10 @@ SETTINGS = """
 [dht]
 port = {port}
 bootstrap_nodes = {bootstrap}
+[exchange]
+port = 0
+[peer_discovery]
+lan = false
 [http]
 listen = "127.0.0.1:0"
 [log]

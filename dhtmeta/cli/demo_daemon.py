@@ -26,6 +26,10 @@ keys = {keys}
 record = {record}
 [store]
 url = {store}
+[exchange]
+port = 0
+[peer_discovery]
+lan = false
 [http]
 listen = "127.0.0.1:0"
 keep = true

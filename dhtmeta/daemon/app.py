@@ -16,6 +16,7 @@ from dhtmeta import config
 from dhtmeta.config import Settings
 from dhtmeta.const import (
     LAST_LOOK,
+    MAX_TEXT_BYTES,
     ONLINE_DEADLINE,
     ONLINE_POLL,
     RECORD_POLL,
@@ -32,14 +33,20 @@ from dhtmeta.daemon.notify import Systemd
 from dhtmeta.daemon.own_record import OwnRecord
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
+from dhtmeta.discovery.finder import Finder
 from dhtmeta.errors import ConfigError, DhtmetaError, NetworkUnreachable, PortError
 from dhtmeta.node import Node
 from dhtmeta.store.due import Totals
 from dhtmeta.values.keys import PRIVATE_FILE
+from dhtmeta.values.plain import from_json
+from dhtmeta.values.record import NodeRecord
 
 log = logging.getLogger(__name__)
 
-FIXED = ("dht", "identity", "store", "metadata_cache", "peer_discovery")  # read at start only
+FIXED = (
+    *("dht", "identity", "store", "metadata_cache", "peer_discovery"),
+    *("exchange", "relay", "registry"),
+)  # read at start only
 NOTHING = Totals(kept=0, due=0, late=0, damaged=0, unfinished=0, for_http=0)
 
 
@@ -60,6 +67,7 @@ class Daemon:
         self._ledger_problem: str | None = None
         self._bug: Exception | None = None  # what ended us
         self._own: OwnRecord | None = None
+        self._finder: Finder | None = None
         self._server: Server | None = None
         listen = self.settings.dht.listen or default_listen(self.settings)
         self.node = Node(settings=self.settings, listen=listen, clock=clock)
@@ -71,6 +79,7 @@ class Daemon:
         configure_logs(self.settings.log)
         async with contextlib.AsyncExitStack() as opened:
             await self._open_node(opened)
+            await self._open_discovery()
             await self._serve(opened)
             self._take_signals(opened)
             tasks = [asyncio.create_task(self._ended_only_by_us(one)) for one in self._work()]
@@ -102,6 +111,26 @@ class Daemon:
                 f"{why}; stop what uses it, or choose another with [dht] {setting}"
             ) from error
 
+    async def _open_discovery(self) -> None:
+        """Take part in the exchange, on the address that the DHT listens on unless said."""
+        exchange = self.settings.exchange
+        if not exchange.enabled:
+            return
+        host, _ = self.node.endpoint
+        listen = exchange.listen or format_address((host, exchange.port))
+        self._finder = await self.node.open_discovery(self._topic(), listen=listen)
+        log.info("exchanging peers on %s, UDP", format_address(self._finder.exchange.endpoint))
+
+    def _topic(self) -> str:
+        """Return whose peers we are: what our record says, else the settings."""
+        path = self.settings.identity.record
+        if path:
+            with contextlib.suppress(OSError, ValueError, DhtmetaError):
+                text = Path(path).read_text("utf-8")[:MAX_TEXT_BYTES]
+                said = NodeRecord.from_value(from_json(text)).topic
+                return said or self.settings.peer_discovery.topic
+        return self.settings.peer_discovery.topic
+
     async def _serve(self, opened: contextlib.AsyncExitStack) -> None:
         if not self.settings.http.listen:
             return
@@ -127,11 +156,22 @@ class Daemon:
         ]
         if self._systemd.watchdog is not None:
             work.append(self._feed_watchdog(self._systemd.watchdog))
-        if self.settings.identity.record:
-            record, key = Path(self.settings.identity.record), self.settings.keys / PRIVATE_FILE
-            self._own = OwnRecord(record, key, self.node.publish)
+        if self._finder is not None:
+            work.append(self._finder.run())
+        if self.settings.identity.record or (self._finder is not None and self._finder.topic):
+            self._own = self._own_record()
             work.append(self._own.run())
         return work
+
+    def _own_record(self) -> OwnRecord:
+        path, key = self.settings.identity.record, self.settings.keys / PRIVATE_FILE
+        if self._finder is None:
+            return OwnRecord(Path(path), key, self.node.publish)
+        own = OwnRecord(
+            Path(path) if path else None, key, self.node.publish, self._finder.described
+        )
+        self._finder.on_change = own.wake
+        return own
 
     async def _ended_only_by_us(self, work: Coroutine[None, None, None]) -> None:
         """Run what shall never end; if it does, the daemon does, and its supervisor starts it."""

@@ -35,6 +35,10 @@ def configure_logs(settings: Log) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
+    logging.getLogger("quic").setLevel(_QUIC_LEVEL)
+
+
+_QUIC_LEVEL = logging.WARNING  # below it aioquic tells of every handshake
 
 
 def _renderer(json: bool) -> Any:

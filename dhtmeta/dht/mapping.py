@@ -13,11 +13,12 @@ from typing import Any
 
 import libtorrent as lt
 
+from dhtmeta.const import GIVE_BACK_DEADLINE
 from dhtmeta.errors import CallerError
 
 _OWN_ADDRESS = re.compile(r"(?:local: |\[)([0-9a-fA-F:.]+)")  # no attribute of the alerts has it
 
-_Key = tuple[str, str, int]  # (transport, our address, our UDP port)
+_Key = tuple[int, str, int]  # (transport, our address, our UDP port)
 
 
 class Outside:
@@ -31,6 +32,8 @@ class Outside:
         self._handle: Any = None
         self._asking: asyncio.Handle | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._by_upnp: set[tuple[str, int]] = set()  # (our address, libtorrent's number), TCP, too
+        self._given_back: asyncio.Event = asyncio.Event()
 
     @property
     def external_address(self) -> str | None:
@@ -39,13 +42,16 @@ class Outside:
 
     @property
     def mappings(self) -> Mapping[int, int]:
-        """Our UDP ports that a gateway maps now, each with the external port, often another one."""
+        """Our UDP ports that a gateway maps now, each with the external port, often another one.
+
+        One that NAT-PMP mapped stays when its gateway falls silent: libtorrent says nothing then.
+        """
         return {port: external for (_, _, port), external in sorted(self._mapped.items())}
 
     @property
     def supports_upnp(self) -> bool:
         """Whether a gateway maps one of our ports by UPnP."""
-        return any(transport == lt.portmap_transport.upnp.name for transport, _, _ in self._mapped)
+        return any(transport == lt.portmap_transport.upnp for transport, _, _ in self._mapped)
 
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call `listener` whenever any of these has changed."""
@@ -76,6 +82,7 @@ class Outside:
         self._asking = None
         with self._telling():
             self._mapped = {key: port for key, port in self._mapped.items() if _is_ours(key[1])}
+        self._by_upnp = {key for key in self._by_upnp if _is_ours(key[0])}
         for port in self._wanted:
             self._ask(port)
 
@@ -85,6 +92,8 @@ class Outside:
 
     def mapped(self, alert: Any) -> None:
         """Take a `portmap_alert`."""
+        if alert.map_transport == lt.portmap_transport.upnp:
+            self._by_upnp.add((_own_address(alert), alert.mapping))
         if alert.map_protocol == lt.portmap_protocol.udp:
             with self._telling():
                 self._mapped[self._key(alert)] = alert.external_port
@@ -93,11 +102,28 @@ class Outside:
         """Take a `portmap_error_alert`: it was never mapped, or is no longer."""
         with self._telling():
             self._mapped.pop(self._key(alert), None)
+        if alert.map_transport == lt.portmap_transport.upnp:
+            self._by_upnp.discard((_own_address(alert), alert.mapping))
+        if not self._by_upnp:
+            self._given_back.set()
 
     def seen(self, alert: Any) -> None:
         """Take an `external_ip_alert`."""
         with self._telling():
             self._external_address = alert.external_address
+
+    async def give_back(self) -> None:
+        """Have UPnP gateways end their mappings; returns when they did, or 0.5 s later.
+
+        libtorrent says of each that it ended by a `portmap_error_alert`. NAT-PMP takes a datagram.
+        """
+        if self._handle is None or not self._by_upnp:
+            return
+        self._listeners.clear()  # nobody needs to hear of what we end ourselves
+        self._given_back.clear()
+        self._handle.apply_settings({"enable_upnp": False})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._given_back.wait(), GIVE_BACK_DEADLINE)
 
     def closed(self) -> None:
         """Forget all but what is wanted; libtorrent takes its mappings back when it ends."""
@@ -107,12 +133,12 @@ class Outside:
             self._asking = None
         self._asked.clear()
         self._mapped.clear()
+        self._by_upnp.clear()
         self._external_address = None
 
     def _key(self, alert: Any) -> _Key:
-        address = _OWN_ADDRESS.search(alert.message())
         port = self._asked.get(alert.mapping) or self._handle.listen_port()
-        return alert.map_transport.name, address[1] if address else "", port
+        return alert.map_transport, _own_address(alert), port
 
     @contextlib.contextmanager
     def _telling(self) -> Iterator[None]:
@@ -121,6 +147,11 @@ class Outside:
         if before != (self.external_address, self.mappings, self.supports_upnp):
             for listener in self._listeners:
                 listener()
+
+
+def _own_address(alert: Any) -> str:
+    found = _OWN_ADDRESS.search(alert.message())
+    return found[1] if found else ""
 
 
 def _is_ours(address: str) -> bool:

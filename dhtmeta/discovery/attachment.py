@@ -5,9 +5,10 @@ with the least load. When the session is lost, or its renewal fails, another one
 """
 
 import asyncio
+import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
 from cachetools import TTLCache
@@ -32,7 +33,8 @@ from dhtmeta.values.record import split_endpoint
 
 log = logging.getLogger(__name__)
 
-Find = Callable[[], Awaitable[Sequence[Endpoint]]]
+Find = Callable[[], AsyncGenerator[Sequence[Endpoint], None]]
+"""Yields where relays' exchanges may be, a few at a time, the cheapest to find first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class _Measured:
 
 
 class Attachment:
-    """Attaches us to a relay while `run` runs. `find` gives relays' exchanges, the likely first.
+    """Attaches us to a relay while `run` runs.
 
     `session` is the one that is held, None while there is none; `on_change` hears of each change.
     """
@@ -69,6 +71,7 @@ class Attachment:
         self._exchange, self._find, self._rng = exchange, find, rng
         self._failed: TTLCache[Endpoint, bool] = TTLCache(RELAYS_FAILED, RELAY_FAILED_FOR)
         self._lost = asyncio.Event()
+        self.without_since = asyncio.get_running_loop().time()  # loop time, while there is none
         exchange.on_close.append(self._on_close)
 
     async def run(self) -> None:
@@ -92,8 +95,15 @@ class Attachment:
 
     async def _attach(self) -> bool:
         """Attach to the best relay that takes us; False where there is none."""
-        found = [one for one in await self._find() if one not in self._failed]
-        for relay in sorted(await self._measure(found[:RELAY_CANDIDATES]), key=_Measured.rank):
+        async with contextlib.aclosing(self._find()) as finding:
+            async for some in finding:
+                found = [one for one in some if one not in self._failed]
+                if await self._attach_to(await self._measure(found[:RELAY_CANDIDATES])):
+                    return True
+        return False
+
+    async def _attach_to(self, relays: Sequence[_Measured]) -> bool:
+        for relay in sorted(relays, key=_Measured.rank):
             try:
                 self._hold(await self._ask(relay.link, b""))
             except DhtmetaError as error:
@@ -168,6 +178,7 @@ class Attachment:
         """Give a relay up; what others are told of it changes once there is another."""
         log.info("relay %s is lost", session.link.peer_id.hex())
         self._failed[session.link.remote] = True
+        self.without_since = asyncio.get_running_loop().time()
         self.session = None
 
     def _on_close(self, link: Link) -> None:

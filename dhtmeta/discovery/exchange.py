@@ -136,6 +136,9 @@ class Exchange:
                 self._open_door().carry(link, connection)
             link.connect((endpoint[0], endpoint[1]))
             await link.ready()
+        except ValueError as error:  # an address of the other family: records may have any
+            link.hang_up()
+            raise NetworkUnreachable(f"{endpoint[0]} cannot be dialled: {error}") from error
         except BaseException:
             link.hang_up()
             raise
@@ -251,7 +254,8 @@ class _Door(QuicServer):
 
     def _is_new(self, data: bytes) -> bool:
         """Whether it is a long header for a connection we do not know (RFC 9000, 17.2)."""
-        return data[:1] >= b"\xc0" and data[6 : 6 + data[5]] not in self._protocols
+        is_long = len(data) > 5 and data[0] >= 0xC0
+        return is_long and data[6 : 6 + data[5]] not in self._protocols
 
     def carry(self, link: Link, connection: QuicConnection) -> None:
         """Let a connection that we dial go through this socket."""

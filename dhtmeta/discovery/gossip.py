@@ -25,14 +25,15 @@ from dhtmeta.const import (
     WANTED,
     WANTED_EACH,
 )
+from dhtmeta.discovery.around import record_of
 from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.topic import topic_hash
 from dhtmeta.engine.cache import Cached, RecordCache
-from dhtmeta.errors import InvalidItem, InvalidRecord
+from dhtmeta.errors import InvalidItem
 from dhtmeta.krpc import exchange as wire
 from dhtmeta.values.item import SignedItem
-from dhtmeta.values.record import NodeRecord, record_value
+from dhtmeta.values.record import record_in
 
 
 @dataclass(slots=True)
@@ -146,11 +147,11 @@ class Gossip:
 
     def _held(self, target: bytes) -> Cached | None:
         held = self._cache.usable(target, self._clock())
-        return held if held is not None and _record_of(held) is not None else None
+        return held if held is not None and record_of(held) is not None else None
 
     def tell(self, cached: Cached) -> None:
         """Tell all whom it concerns of a record that is new here."""
-        if _record_of(cached) is None:
+        if record_of(cached) is None:
             return
         item = cached.item
         for link, talk in self._talks.items():
@@ -285,7 +286,7 @@ class Gossip:
 
     def take(self, item: SignedItem, source: str = "exchange") -> None:
         """Take in a verified item, if it is a NodeRecord of our topics, or of a relay."""
-        record = _record(item)
+        record = record_in(item)
         ours = self._exchange.topics()
         wanted = record is not None and (
             record.network_info.is_relay or topic_hash(record.topic) in ours
@@ -296,25 +297,9 @@ class Gossip:
             self.counts.refused += 1
 
 
-def _record(item: SignedItem) -> NodeRecord | None:
-    """Return the NodeRecord an item holds, None where it holds none, or a broken one."""
-    value = record_value(item.value)
-    try:
-        return None if value is None else NodeRecord.from_value(value, item.public_key)
-    except InvalidRecord:
-        return None
-
-
-def _record_of(cached: Cached) -> NodeRecord | None:
-    try:
-        return cached.record()
-    except InvalidRecord:
-        return None
-
-
 def _concerns(link: Link, cached: Cached) -> bool:
     """Whether the peer is interested: a node of a topic of theirs, or a relay."""
-    record = _record_of(cached)
+    record = record_of(cached)
     return record is not None and (
         record.network_info.is_relay or topic_hash(record.topic) in link.topics
     )

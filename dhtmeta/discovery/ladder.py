@@ -40,7 +40,6 @@ class _Rung:
         self.counts = SourceCounts()
         self.due = 0.0
         self.wait = 0.0
-        self.problem: str | None = None
 
     def asked(self, found: int, now: float, interval: float) -> None:
         """Note what came of it."""
@@ -67,19 +66,19 @@ class Ladder:
         self._meet, self._alone, self._interval, self._rng = meet, alone, interval, rng
         self._wake = asyncio.Event()
         self.rounds = 0
+        self.problems: dict[str, str] = {}  # why sources could not be asked the last time, by name
+        self.on_round: Callable[[], None] = lambda: None
 
     @property
     def counts(self) -> dict[str, SourceCounts]:
         """What came of each source, by name."""
         return {one.source.name: one.counts for one in self._rungs}
 
-    @property
-    def problems(self) -> dict[str, str]:
-        """Why sources could not be asked the last time, by name."""
-        return {one.source.name: one.problem for one in self._rungs if one.problem}
-
-    def wake(self) -> None:
-        """Have the next round come at once."""
+    def wake(self, source: str) -> None:
+        """Have the next round come at once, and that source be asked in it."""
+        for rung in self._rungs:
+            if rung.source.name == source:
+                rung.due = 0.0
         self._wake.set()
 
     async def run(self) -> None:
@@ -97,6 +96,7 @@ class Ladder:
 
     async def round(self) -> int:
         """Ask each source that is due; returns how many new peers were found."""
+        self.on_round()
         now = asyncio.get_running_loop().time()
         first = [one for one in self._rungs if one.source.name != LAST_RESORT]
         found = sum(await asyncio.gather(*(self._ask(one) for one in first if now >= one.due)))
@@ -109,18 +109,19 @@ class Ladder:
     async def _ask(self, rung: _Rung) -> int:
         counts, meetings = rung.counts, []
         counts.asked += 1
-        rung.problem = None
+        self.problems.pop(rung.source.name, None)
         try:
             async with asyncio.timeout(SOURCE_DEADLINE):
                 async for candidate in rung.source.candidates():
                     counts.candidates += 1
                     meetings.append(asyncio.ensure_future(self._meet(candidate)))
         except (DhtmetaError, TimeoutError) as error:
-            rung.problem = str(error) or f"no end within {SOURCE_DEADLINE:g} s"
+            why = str(error) or f"no end within {SOURCE_DEADLINE:g} s"
+            self.problems[rung.source.name] = why
             counts.failed += 1
-            log.debug("source %s: %s", rung.source.name, rung.problem)
-        except Exception as error:
-            rung.problem = f"a bug of ours: {error!r}"
+            log.debug("source %s: %s", rung.source.name, why)
+        except Exception:
+            counts.failed += 1
             log.exception("unexpected, while source %s was asked", rung.source.name)
         finally:
             outcomes = await asyncio.gather(*meetings, return_exceptions=True)

@@ -7,6 +7,7 @@ IPv4 only: the addresses of IPv6 that work on any LAN need a zone, which an endp
 
 import asyncio
 import ipaddress
+import logging
 import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from dhtmeta.values.node_id import peer_id
 
 if TYPE_CHECKING:  # it takes 40 ms to import: see `start`
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
+
+log = logging.getLogger(__name__)
 
 SERVICE: Final = "_dhtmeta._udp.local."
 VERSION: Final = b"1"
@@ -292,12 +295,12 @@ class LanSource:
         """Go on with the addresses that this machine has now."""
         try:
             links = _links(self._interfaces)
-        except LocalError:
-            return  # cut off for a while
-        if self._mdns is not None and links != self._links:
-            self._links = links
-            await self._mdns.async_update_interfaces([str(link.ip) for link in links])
-            await self.update()
+            if self._mdns is not None and links != self._links:
+                self._links = links
+                await self._mdns.async_update_interfaces([str(link.ip) for link in links])
+                await self.update()
+        except (LocalError, OSError) as error:  # cut off for a while
+            log.debug("the LAN is away: %s", error)
 
 
 def _links(interfaces: Sequence[str] | None) -> list[ipaddress.IPv4Interface]:

@@ -2,7 +2,7 @@
 
 The client opens the one stream there is, and speaks first. Until both have proven their keys
 nothing else is said or heard, and that has DIAL_DEADLINE seconds. What a peer can make grow is
-bounded: what it sends unread (flow control), what we send unread (EXCHANGE_BACKLOG), how often.
+bounded: what it sends unread (window.py), what we send unread (EXCHANGE_BACKLOG), how often.
 """
 
 import asyncio
@@ -20,11 +20,13 @@ from dhtmeta.const import (
     DIAL_DEADLINE,
     EXCHANGE_BACKLOG,
     EXCHANGE_PING,
+    EXCHANGE_WINDOW,
     MESSAGES_BURST,
     MESSAGES_PER_SECOND,
     REQUEST_TIMEOUT,
 )
 from dhtmeta.discovery.proof import CLIENT, SERVER, Meeting
+from dhtmeta.discovery.window import bound
 from dhtmeta.errors import (
     DeadlineExceeded,
     DhtmetaError,
@@ -80,6 +82,7 @@ class Link(QuicConnectionProtocol):
 
     def __init__(self, quic: QuicConnection, house: House, *, outbound: bool) -> None:
         super().__init__(quic)
+        bound(quic, EXCHANGE_WINDOW, streams=0 if outbound else 1)
         self.outbound = outbound
         self.remote: Endpoint = ("", 0)
         self.public_key = b""
@@ -99,6 +102,7 @@ class Link(QuicConnectionProtocol):
         self._asked = 0
         self._allowed, self._allowed_at = float(MESSAGES_BURST), self._loop.time()
         self._over = False
+        self._is_under_way = False  # whether anything was sent, or came in
         self._why: DhtmetaError | None = None  # why we closed it
         self._timer_open = self._loop.call_later(DIAL_DEADLINE, self._too_late)
         self._pinging: asyncio.TimerHandle | None = None
@@ -124,7 +128,13 @@ class Link(QuicConnectionProtocol):
                 self._connection_terminated_handler()
                 return
         if not self._over:
+            self._is_under_way = True
             super().datagram_received(data, addr)
+
+    def connect(self, addr: Any, transmit: bool = True) -> None:
+        """Begin to shake hands; ValueError where nothing can be sent to there from our socket."""
+        super().connect(addr, transmit)
+        self._is_under_way = True
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         """Take what aioquic says; whatever is wrong closes the connection."""
@@ -143,6 +153,8 @@ class Link(QuicConnectionProtocol):
                 if self._over:
                     break
                 self._hear(message)
+        elif isinstance(event, (events.StreamReset, events.StopSendingReceived)):
+            raise NotProven("the exchange has one stream, which stays open")
         elif isinstance(event, events.ConnectionTerminated):
             self._end()
 
@@ -242,10 +254,14 @@ class Link(QuicConnectionProtocol):
             self._send(message)
 
     def _send(self, message: wire.Message) -> None:
-        self._quic.send_stream_data(_STREAM, wire.encode(message))
+        try:
+            self._quic.send_stream_data(_STREAM, wire.encode(message))
+        except (RuntimeError, ValueError) as error:  # what came with this has ended the stream
+            return self.fail(NotProven(f"the peer takes no more: {error}"))
         self._transmit_soon()
         if _unread(self._quic) > EXCHANGE_BACKLOG:
             self.fail(NotProven("the peer does not read what it asked for"))
+        return None
 
     async def request(
         self, make: Callable[[int], wire.Message], answer: type[Answer], within: float | None = None
@@ -305,9 +321,13 @@ class Link(QuicConnectionProtocol):
 
     def hang_up(self) -> None:
         """Close it; the peer is told."""
-        if not self._over:
+        if self._over:
+            return
+        if self._is_under_way:
             self.close()
-            self._end()
+        else:
+            self._connection_terminated_handler()
+        self._end()
 
     def _end(self) -> None:
         if self._over:

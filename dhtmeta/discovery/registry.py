@@ -31,6 +31,7 @@ from dhtmeta.const import (
     REGISTRY_TIMEOUT,
 )
 from dhtmeta.discovery.candidate import Candidate
+from dhtmeta.discovery.topic import topic_hash
 from dhtmeta.errors import CallerError, ConfigError, RemoteError
 from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.values.item import SignedItem
@@ -38,7 +39,7 @@ from dhtmeta.values.keys import Identity
 from dhtmeta.values.node_id import parse_public_key
 from dhtmeta.values.plain import parse_json
 from dhtmeta.values.record import split_endpoint
-from dhtmeta.values.registration import Registration, to_json, topic_id
+from dhtmeta.values.registration import Registration, to_json
 from dhtmeta.values.signed_file import from_signed_file
 
 if TYPE_CHECKING:
@@ -106,19 +107,18 @@ class RegistrySource:
                 f"[registry] urls: {len(urls)} are too many, {MAX_REGISTRIES} at most"
             )
         self._urls = list(dict.fromkeys(parse_registry_url(one) for one in urls))
-        self._topic = topic_id(topic) if topic else b""
+        self._topic = topic_hash(topic) if topic else b""
         self._presence, self._heard, self._relays = presence, heard, relays
         self._local_ip, self._tls, self._clock = local_ip, tls, clock
-        self._registered: dict[
-            RegistryUrl, tuple[Presence, float]
-        ] = {}  # and until when it will do
+        # what was said to each, and until when that will do
+        self._registered: dict[RegistryUrl, tuple[Presence, float]] = {}
         self.requests = 0
         self.skipped = 0
         self.problems: dict[str, str] = {}
 
     def retopic(self, topic: str) -> None:
         """Ask for, and register under, another topic ("": any) from now on."""
-        self._topic = topic_id(topic) if topic else b""
+        self._topic = topic_hash(topic) if topic else b""
         self._registered.clear()
 
     async def candidates(self) -> AsyncIterator[Candidate]:

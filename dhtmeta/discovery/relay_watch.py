@@ -24,6 +24,7 @@ from dhtmeta.const import (
 from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import probe_bytes
+from dhtmeta.discovery.relay import RelayDesk
 from dhtmeta.engine.cache import Cached
 from dhtmeta.engine.evidence import Evidence, WatchedRelay
 from dhtmeta.errors import DhtmetaError, InvalidRecord, NotProven
@@ -45,12 +46,14 @@ class RelayWatch:
     def __init__(
         self,
         exchange: Exchange,
+        desk: RelayDesk,
         evidence: Evidence,
         held: Held,
         own_id: Callable[[], bytes],
         clock: Callable[[], float],
     ) -> None:
-        self._exchange, self._evidence, self._held = exchange, evidence, held
+        self._exchange, self._desk = exchange, desk
+        self._evidence, self._held = evidence, held
         self._own_id, self._clock = own_id, clock
         self._peers: dict[bytes, set[bytes]] = {}  # relay -> who may be attached to it
         self._new = asyncio.Event()
@@ -63,7 +66,7 @@ class RelayWatch:
         if info is None:
             return
         relay = bytes.fromhex(info.connected_relay)
-        if relay == self._own_id() or self._evidence.watch(relay) is None:
+        if self._evidence.watch(relay) is None:
             return
         self._peers.setdefault(relay, set()).add(cached.item.target)
         self._unasked.add(relay)
@@ -109,6 +112,8 @@ class RelayWatch:
     async def _ask(
         self, relay: bytes, over: dict[bytes, NetworkInfo], watched: WatchedRelay
     ) -> None:
+        if relay == self._own_id():
+            return self._ask_ourselves(over, watched)
         link = await self._link(relay, next(iter(over.values())))
         asked = list(over)[:ATTACHED_AT_ONCE]
         holding = await link.request(lambda r: wire.Held(r=r, peers=asked), wire.Holding)
@@ -122,7 +127,11 @@ class RelayWatch:
         for peer, answered in zip(new, await asyncio.gather(*probes), strict=False):
             if not answered:
                 attached.discard(peer)
-        watched.attached = attached
+        watched.attached, watched.answered_at = attached, self._clock()
+        return None
+
+    def _ask_ourselves(self, over: dict[bytes, NetworkInfo], watched: WatchedRelay) -> None:
+        watched.attached = {peer for peer in over if self._desk.held(peer) is not None}
         watched.answered_at = self._clock()
 
     async def _link(self, relay: bytes, info: NetworkInfo) -> Link:

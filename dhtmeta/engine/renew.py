@@ -16,12 +16,11 @@ from dhtmeta.const import LOOKUP_DEADLINE, OWN_POLL, PUT_DEADLINE, RETRY_FIRST
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.engine.look import Keeper
 from dhtmeta.engine.publish import Published, Publisher
-from dhtmeta.errors import DhtmetaError, InvalidRecord
+from dhtmeta.errors import DhtmetaError
 from dhtmeta.store.entry import LedgerEntry
 from dhtmeta.store.ledger import Ledger
-from dhtmeta.values.item import SignedItem
 from dhtmeta.values.keys import Identity
-from dhtmeta.values.record import NodeRecord, record_value
+from dhtmeta.values.record import record_in
 from dhtmeta.values.wrapping import unwrap
 
 log = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ class Renewer:
         item, key = entry.item, self._own_key()
         if key is None or item.public_key != key:
             return False
-        record = _node_record(item)
+        record = record_in(item)
         if record is None and not self._carrier().signs_itself:
             return False
         if await self._is_overtaken(entry):
@@ -108,12 +107,3 @@ class Renewer:
         )
         await self._keeper.adopt(entry, outcome.item)
         return True
-
-
-def _node_record(item: SignedItem) -> NodeRecord | None:
-    """Return the NodeRecord that an item holds, None for a plain value or a broken one."""
-    value = record_value(item.value)
-    try:
-        return None if value is None else NodeRecord.from_value(value, item.public_key)
-    except InvalidRecord:
-        return None

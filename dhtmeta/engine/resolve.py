@@ -130,6 +130,7 @@ class Resolver:
     ) -> None:
         self.cache = cache
         self.evidence = Evidence()
+        self.own: NodeRecord | None = None  # our own record, which is in no cache
         self.lookups = 0  # started since the start, for whoever measures
         self._carrier = carrier
         self._judge = judge
@@ -263,6 +264,8 @@ class Resolver:
         A peer id is SHA1(public key), so it is the target of that peer's unsalted item, too.
         """
         relay = record.network_info.connected_relay
+        if self.own is not None and relay == self.own.peer_id:
+            return self.own
         cached = self.cache.usable(bytes.fromhex(relay), self._clock()) if relay else None
         try:
             return cached.record() if cached else None

@@ -16,6 +16,7 @@ from msgspec import Meta, field
 from dhtmeta._fast.bencode import Value
 from dhtmeta.const import MAX_REPUTATION, MAX_VALUE_DEPTH, NODE_ID_BYTES
 from dhtmeta.errors import InvalidRecord
+from dhtmeta.values.item import SignedItem
 from dhtmeta.values.node_id import peer_id
 from dhtmeta.values.wrapping import unwrap
 
@@ -152,6 +153,15 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         if self.peer_id not in ("", own):
             raise InvalidRecord("peer_id", f"{self.peer_id!r} is not SHA1 of the public key")
         return msgspec.structs.replace(self, peer_id=own, timestamp=self.timestamp or timestamp)
+
+
+def record_in(item: SignedItem) -> NodeRecord | None:
+    """Return the NodeRecord that an item holds, None for a plain value or a broken one."""
+    value = record_value(item.value)
+    try:
+        return None if value is None else NodeRecord.from_value(value, item.public_key)
+    except InvalidRecord:
+        return None
 
 
 def record_value(value: Value) -> dict[bytes, Value] | None:

@@ -10,7 +10,6 @@ registry that was asked, the way its URL does, so that no registry can register 
 Without a port a node says that it is there, and not where: that is how one behind a NAT does it.
 """
 
-import hashlib
 import ipaddress
 import json
 from dataclasses import dataclass
@@ -84,11 +83,6 @@ class Registration:
         return CONTEXT + bencode.encode({name: one for name, one in said.items() if one})
 
 
-def topic_id(topic: str) -> bytes:
-    """Return SHA1 of a topic's text, 20 bytes, the infohash that it is announced under, too."""
-    return hashlib.sha1(topic.encode(), usedforsecurity=False).digest()
-
-
 def to_json(registration: Registration, identity: Identity) -> str:
     """Return the registration signed, as JSON; InvalidValue where it would not be read."""
     item = registration.item
@@ -159,6 +153,8 @@ def _said(wire: _Wire) -> Registration:
 def _item(signed_file: dict[str, Any]) -> SignedItem:
     try:
         return from_signed_file(json.dumps(signed_file))
+    except RecursionError as error:
+        raise InvalidValue("item: its lists and dicts are nested too deep") from error
     except InvalidValue as error:
         raise InvalidValue(f"item.{error}") from error
 

@@ -29,6 +29,8 @@ def write_settings(path: Path, bootstrap: list[str], sections: Sections | None =
         "dht": {"port": 0, "bootstrap_nodes": bootstrap},
         "identity": {"keys": str(home / "keys")},
         "store": {"url": str(home / "store.db")},
+        "exchange": {"port": 0},
+        "peer_discovery": {"lan": False},
         "http": {"listen": "127.0.0.1:0", "keep": True, "puts_per_minute": 10_000},
         "log": {"level": "info", "format": "json"},
     }

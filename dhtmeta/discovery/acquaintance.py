@@ -1,0 +1,113 @@
+"""How a candidate becomes a known peer: dialled where it can be, else looked up by its key.
+
+Only a verified record makes one, whether its owner shows it on a connection, another peer passes it
+on, or the DHT has it. What nobody can show is looked up a few times a minute: there may be liars.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+
+from dhtmeta.const import HEAR_WAIT, LOOKUP_DEADLINE, UNSHOWN
+from dhtmeta.discovery.around import Around, exchange_of
+from dhtmeta.discovery.candidate import Candidate
+from dhtmeta.discovery.dialler import Dialler
+from dhtmeta.discovery.link import Link
+from dhtmeta.engine.cache import Cached
+from dhtmeta.errors import DhtmetaError, NetworkUnreachable, NotProven
+from dhtmeta.krpc.compact import Endpoint
+from dhtmeta.values.node_id import peer_id
+from dhtmeta.values.record import format_endpoint
+
+log = logging.getLogger(__name__)
+
+
+class Acquaintance:
+    """Meets candidates. `on_news` is to be told of each item that is new here."""
+
+    def __init__(self, around: Around, dialler: Dialler) -> None:
+        self._around, self._dialler = around, dialler
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._waiting: set[asyncio.Event] = set()
+        self._unshown = float(UNSHOWN)
+        self._unshown_at = asyncio.get_running_loop().time()
+
+    async def meet(self, candidate: Candidate) -> bool:
+        """Find out who a candidate is; True if that is somebody new."""
+        known = len(self._around.store.peers)
+        try:
+            if candidate.endpoint is not None and self._dialler.may(candidate.endpoint):
+                await self._dial(candidate.public_key, candidate.endpoint)
+            elif candidate.public_key is not None:
+                await self._look_up(candidate.public_key)
+        except DhtmetaError as error:
+            log.debug("candidate of %s: %s", candidate.source, error)
+        return len(self._around.store.peers) > known
+
+    async def _dial(self, key: bytes | None, endpoint: Endpoint) -> None:
+        """Have who is there say who they are; it counts against who should be, and is not."""
+        try:
+            link = await self._dialler.dial(endpoint)
+            if key is not None and link.public_key != key:
+                raise NotProven(f"at {format_endpoint(endpoint)} is another than was said")
+        except DhtmetaError:
+            held = None if key is None else self._around.held(peer_id(key))
+            if held is not None and exchange_of(held) == endpoint:
+                self._around.resolver.evidence.missed(held.item.target, held.item.seq)
+            raise
+        await self.hear(link)
+
+    async def hear(self, link: Link) -> Cached | None:
+        """Return the record of who is at the other end, waiting a moment for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEAR_WAIT):
+                while (held := self._around.held(link.peer_id)) is None:
+                    await self.news()
+                return held
+        return None
+
+    async def news(self) -> None:
+        """Return when something new is here."""
+        event = asyncio.Event()
+        self._waiting.add(event)
+        try:
+            await event.wait()
+        finally:
+            self._waiting.discard(event)
+
+    def on_news(self, cached: Cached) -> None:
+        """Tell all who wait for news."""
+        for event in self._waiting:
+            event.set()
+
+    async def _look_up(self, key: bytes) -> None:
+        if peer_id(key) != self._around.own_id and self._around.held(peer_id(key)) is None:
+            await self._around.resolver.query(key, deadline=LOOKUP_DEADLINE)
+
+    def opened(self, link: Link) -> None:
+        """Note who answered, and tell the DHT: so one comes together where all routers are dead."""
+        self._around.resolver.evidence.reached(link.peer_id)
+        if link.dht_port:
+            with contextlib.suppress(NetworkUnreachable):
+                self._around.carrier().add_nodes([(link.remote[0], link.dht_port)])
+
+    def unshown(self, link: Link, key: bytes) -> None:
+        """Look a hint up that nobody could show an item for, if that may be done now."""
+        now = asyncio.get_running_loop().time()
+        gained = (now - self._unshown_at) * UNSHOWN / 60
+        self._unshown, self._unshown_at = min(float(UNSHOWN), self._unshown + gained), now
+        if self._unshown >= 1:
+            self._unshown -= 1
+            self._later(self.meet(Candidate("exchange", key)))
+
+    def _later(self, work: Coroutine[None, None, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Stop."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -78,11 +78,13 @@ class Republish(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 class PeerDiscovery(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """[peer_discovery]: whose peers we are, how often they are looked for (s), and where.
 
-    `topic` is for a node whose record does not name one. `allow_non_global` unset means "on
+    `topic` is for a node whose record does not name one, `contacts` are HOST:PORT (UDP) of the
+    exchange of peers that are known by hand. `allow_non_global` unset means "on
     networks that are on loopback only".
     """
 
     topic: Annotated[str, Meta(max_length=MAX_TOPIC_BYTES)] = ""
+    contacts: list[str] = field(default_factory=list)
     discovery_interval: Annotated[float, Meta(ge=1, le=86_400)] = DISCOVERY_INTERVAL
     max_known_peers_to_share: Annotated[int, Meta(ge=0, le=MAX_SHARED)] = MAX_SHARED
     lan: bool = True

@@ -8,7 +8,15 @@ import math
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Container,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -23,10 +31,12 @@ from dhtmeta.const import (
     FIND_DEADLINE,
     FINISH_INTERVAL,
     LOOKUP_DEADLINE,
+    PEERS_RELOOK,
+    PEERS_SLICE,
     PUT_DEADLINE,
     RELAY_WAIT,
 )
-from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
+from dhtmeta.dht.address import any_address, any_local, format_address, parse_address, resolve
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.dht.direct.udp import UdpSocket
@@ -34,7 +44,7 @@ from dhtmeta.dht.libtorrent import LibtorrentCarrier
 from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
 from dhtmeta.discovery.peer import Peer
 from dhtmeta.engine.cache import RecordCache
-from dhtmeta.engine.connectability import Judge
+from dhtmeta.engine.connectability import Judge, Verdict
 from dhtmeta.engine.counts import Counts
 from dhtmeta.engine.look import Keeper
 from dhtmeta.engine.planner import Planner
@@ -49,6 +59,7 @@ from dhtmeta.errors import (
     InvalidKey,
     InvalidRecord,
     KeyFileError,
+    LocalError,
     NetworkUnreachable,
     PortError,
     RemoteError,
@@ -68,7 +79,7 @@ from dhtmeta.values.keys import (
     read_identity,
     take_over,
 )
-from dhtmeta.values.node_id import parse_public_key
+from dhtmeta.values.node_id import parse_public_key, peer_id
 from dhtmeta.values.record import NodeRecord
 from dhtmeta.values.successor import successor_of, successor_value
 
@@ -126,6 +137,9 @@ class Node:
         self._claim: IO[bytes] | None = None
         self._known_to_others = False
         self._finder: Finder | None = None
+        self._finding = asyncio.Lock()
+        self._search: asyncio.Task[None] | None = None  # where nobody else runs the finder
+        self._is_visiting = False
         self._allow_non_global = False
         self.counts = Counts()
         self.key_failure: str | None = None  # what is wrong with our key files
@@ -263,6 +277,7 @@ class Node:
         self._resolver = Resolver(cache, self._network, judge, self.clock)
         network, clock = self._network, self.clock
         ledger = self._ledger = Ledger(self._store)
+        ledger.on_reserved = self._show
         jitter = random.SystemRandom()
         self.planner = Planner(jitter, interval=interval, max_loss=again.max_loss)
         self._publisher = Publisher(cache, ledger, network, clock, self.planner)
@@ -399,9 +414,14 @@ class Node:
             self.counts.publishes_failed += 1
             raise
         self.counts.publishes_ok += published is not None
-        if isinstance(published, Published) and self._finder is not None:
-            self._finder.published(published.item)
+        if isinstance(published, Published):
+            self._show(published.item)
         return published
+
+    def _show(self, item: SignedItem) -> None:
+        """Have peers see our record as soon as it is on our disk, however long the DHT takes."""
+        if self._finder is not None:
+            self._finder.published(item)
 
     # who is out there
 
@@ -410,17 +430,21 @@ class Node:
     ) -> "Finder":
         """Start to take part in the exchange, to find the peers of `topic`; once for each node.
 
-        Unset, the topic is that of [peer_discovery]. `listen` is "IP:PORT" (UDP); unset, any free
-        port where the DHT listens, and this is only a visit: nobody is told that we are there.
+        Unset, the topic is that of the first call, or of [peer_discovery]. `listen` is "IP:PORT"
+        (UDP); unset, any free port where the DHT listens, and this is only a visit: nobody is
+        told that we are there.
         Raises PortError where the port cannot be had, CallerError for a second topic.
         """
-        topic = self.settings.peer_discovery.topic if topic is None else topic
-        if self._finder is not None:
-            if topic not in ("", self._finder.topic):
-                raise CallerError(
-                    f"this node looks for {self._finder.topic!r}: open another for {topic!r}"
-                )
-            return self._finder
+        async with self._finding:
+            if self._finder is None:
+                wanted = self.settings.peer_discovery.topic if topic is None else topic
+                self._finder = await self._start_finder(wanted, listen)
+            elif topic and topic != self._finder.topic:
+                looks_for = repr(self._finder.topic) if self._finder.topic else "no topic"
+                raise CallerError(f"this node looks for {looks_for}: open another for {topic!r}")
+        return self._finder
+
+    async def _start_finder(self, topic: str, listen: str | None) -> "Finder":
         from dhtmeta.discovery.around import Around
         from dhtmeta.discovery.finder import Finder
 
@@ -441,7 +465,7 @@ class Node:
         )
         await finder.start()
         self._opened.push_async_callback(finder.close)
-        self._finder = finder
+        self._is_visiting = listen is None
         return finder
 
     async def peers(
@@ -457,29 +481,94 @@ class Node:
         for them, for `deadline` seconds at most; from then on they are found behind what goes on.
         Offline it lists who is known. Raises CallerError where no topic is named at all.
         """
-        topic = self.settings.peer_discovery.topic if topic is None else topic
-        if not topic:
-            raise CallerError("whose peers? name a topic, or set [peer_discovery] topic")
+        topic = self._topic(topic)
         if self._carrier is not None:
-            await self._found(topic, deadline)
+            finder = await self._searching(topic)
+            if not finder.is_settled:
+                await finder.settled(deadline)
         return [peer for peer in self.known(topic) if not connectable or peer.connectable]
 
-    async def _found(self, topic: str, deadline: float) -> None:
-        if self._finder is None:
-            finder = await self.open_discovery(topic)
-            running = asyncio.create_task(finder.run())
-            self._opened.push_async_callback(_cancelled, running)
-        else:
-            finder = await self.open_discovery(topic)
-        if not finder.is_settled:
-            await finder.settled(deadline)
+    async def watch_peers(self, topic: str | None = None) -> AsyncIterator[Peer]:
+        """Yield each peer of `topic`, and again whenever it is judged otherwise, without end.
+
+        That is, when its verdict or address has changed; a peer who says something new is judged
+        at once, all others every PEERS_RELOOK seconds. Raises NetworkUnreachable if the node is
+        offline or closed, CallerError as `peers` does.
+        """
+        topic = self._topic(topic)
+        finder = await self._searching(topic)
+        news, told = asyncio.Event(), _Told()
+        with finder.hearing(news.set):
+            while self._carrier is not None:
+                news.clear()
+                for i, peer in enumerate(self.known(topic), 1):
+                    if told.is_news(peer):
+                        yield peer
+                    if i % PEERS_SLICE == 0:
+                        await asyncio.sleep(0)
+                told.forget_all_but(self._store.peers)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(PEERS_RELOOK):
+                        await news.wait()
+
+    async def connect(self, address: str, topic: str | None = None) -> Peer:
+        """Connect to the peer whose exchange is at "HOST:PORT" (UDP), and return who that is.
+
+        It has told by then whom it knows of `topic` (unset: of [peer_discovery]). Its record is
+        looked up on the DHT where it shows none, being of another topic. Raises CallerError for
+        what is no address, NetworkUnreachable where nobody answers, NotProven for who does not
+        prove its key.
+        """
+        endpoint = parse_address(address)
+        found = (await resolve([endpoint])).get(endpoint)
+        if found is None:
+            raise NetworkUnreachable(f"{endpoint[0]} cannot be resolved: give its IP address")
+        finder = await self.open_discovery(topic)
+        try:
+            link = await finder.connect(found)
+            for _ in range(2):  # what it told has come by the first answer, what we asked by then
+                await link.measure()
+        except DeadlineExceeded as error:
+            raise NetworkUnreachable(
+                f"nobody answers at {address}, UDP: is that where its exchange listens?"
+            ) from error
+        return await self._met(link.public_key, link.peer_id)
+
+    async def _met(self, public_key: bytes, peer_id: bytes) -> Peer:
+        """Return what is known of somebody who is connected, looking up what is not."""
+        with contextlib.suppress(RemoteError, LocalError, DeadlineExceeded):
+            if self._resolver.cache.usable(peer_id, self.clock()) is None:
+                await self._resolver.query(public_key, deadline=LOOKUP_DEADLINE)
+        now = self.clock()
+        met = KnownPeer(public_key, source="exchange", first_seen=now, last_seen=now)
+        return self.peer(peer_id, self._store.peers.get(peer_id, met))
+
+    def _topic(self, topic: str | None) -> str:
+        if topic is None:
+            looks_for = self._finder.topic if self._finder is not None else ""
+            topic = looks_for or self.settings.peer_discovery.topic
+        if not topic:
+            raise CallerError("whose peers? name a topic, or set [peer_discovery] topic")
+        return topic
+
+    async def _searching(self, topic: str) -> "Finder":
+        """Return what finds peers; it goes on until the node is closed."""
+        finder = await self.open_discovery(topic)
+        if self._is_visiting and self._search is None:
+            self._search = asyncio.create_task(finder.run())
+            self._opened.push_async_callback(_cancelled, self._search)
+        return finder
 
     def known(self, topic: str | None = None) -> Iterator[Peer]:
-        """Yield the known peers (of `topic`, or all), met last first, as they are judged now."""
-        for peer_id in reversed(list(self._store.peers)):
-            known = self._store.peers.get(peer_id)
-            if known is not None and topic in (None, known.topic):
-                yield self.peer(peer_id, known)
+        """Yield the known peers (of `topic`, or all), met last first, as they are judged now.
+
+        We ourselves are none of them.
+        """
+        own = self.own_id
+        for one in reversed(list(self._store.peers)):
+            known = self._store.peers.get(one)
+            if known is not None and topic in (None, known.topic) and one != own:
+                yield self.peer(one, known)
 
     def peer(self, peer_id: bytes, known: KnownPeer) -> Peer:
         """Return what is held of a known peer (20 bytes), judged now, without the network."""
@@ -551,6 +640,12 @@ class Node:
                 self.key_failure = str(error)
         return None if self._identity is None else self._identity.public_key
 
+    @property
+    def own_id(self) -> bytes | None:
+        """Our peer id, 20 bytes; None as `public_key` is."""
+        key = self.public_key
+        return None if key is None else peer_id(key)
+
     async def query(
         self,
         public_key: bytes | str,
@@ -612,6 +707,25 @@ class Node:
                     seen = (author, answer.seq)
                     yield answer
             await asyncio.sleep(interval)
+
+
+class _Told:
+    """Which peers were told of, and what."""
+
+    def __init__(self) -> None:
+        self._told: dict[bytes, tuple[Verdict | None, str]] = {}
+
+    def is_news(self, peer: Peer) -> bool:
+        """Whether there is something to tell of a peer; it counts as told."""
+        now = (peer.verdict, peer.address)
+        before = self._told.get(peer.peer_id)
+        self._told[peer.peer_id] = now
+        return before != now
+
+    def forget_all_but(self, known: Container[bytes]) -> None:
+        """Forget those who are not known any more."""
+        for gone in [one for one in self._told if one not in known]:
+            del self._told[gone]
 
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:

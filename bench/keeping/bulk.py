@@ -24,9 +24,9 @@ from bench.direct.cpu import messages
 from bench.direct.report import Bar, Row
 from bench.direct.swarms import direct_beside, libtorrent_node, swarm_process
 from bench.keeping.month import START, VALUE_BYTES
-from bench.keeping.results import Part
 from bench.keeping.sockets import cpu_per_datagram
 from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
+from bench.parts import Part
 from dhtmeta._fast import ed25519
 from dhtmeta.const import CLOSEST, SEED_BYTES
 from dhtmeta.dht.direct.carrier import DirectCarrier

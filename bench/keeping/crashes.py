@@ -21,7 +21,7 @@ from bench.direct.report import Bar, Row
 from bench.direct.swarms import swarm_process
 from bench.keeping import victim
 from bench.keeping.holdings import held
-from bench.keeping.results import Part
+from bench.parts import Part
 from dhtmeta._fast import ed25519
 from dhtmeta.store.tables import State
 from dhtmeta.values.keys import read_identity

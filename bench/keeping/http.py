@@ -6,7 +6,7 @@ import uvloop
 
 from bench.direct.report import Bar, Row
 from bench.http_fuzz import REQUESTS, serve
-from bench.keeping.results import Part
+from bench.parts import Part
 
 
 def http(quick: bool) -> Part:

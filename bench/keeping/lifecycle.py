@@ -16,7 +16,7 @@ from typing import IO
 
 from bench.direct.report import Bar, Row
 from bench.direct.swarms import swarm_process
-from bench.keeping.results import Part
+from bench.parts import Part
 
 RUNS = 9
 ASKED = 50  # lookups in flight when it is told to stop

@@ -1,8 +1,8 @@
 """What 1,000,000 records cost: memory of whoever pages through them, and each question's time."""
 
 from bench.direct.report import Bar, Row
-from bench.keeping.results import Part
 from bench.ledger_rows import measure
+from bench.parts import Part
 
 
 def memory(quick: bool) -> Part:

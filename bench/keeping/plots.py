@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from bench.keeping.results import PATH, read
 from bench.keeping.soak import SAMPLE
+from bench.parts import RESULTS, read
 
+PATH = RESULTS / "keeping.json"
 INCHES = (11.0, 4.5)
 LABELS = {
     "law": "dying by the law",
@@ -19,7 +20,7 @@ def draw() -> None:
         from matplotlib.figure import Figure
     except ImportError:
         return
-    results = read()
+    results = read(PATH)
     figure = Figure(figsize=INCHES, layout="constrained")
     left, right = figure.subplots(1, 2)
     _found(left, results)

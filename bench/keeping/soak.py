@@ -18,7 +18,7 @@ import uvloop
 from bench.direct.report import Bar, Row
 from bench.direct.swarms import swarm_process
 from bench.keeping.month import Scenario, items
-from bench.keeping.results import Part
+from bench.parts import Part
 from dhtmeta.config import Http, IdentitySettings, Settings, StoreSettings
 from dhtmeta.const import PUBLIC_KEY_BYTES
 from dhtmeta.daemon.app import Daemon

@@ -4,7 +4,7 @@ from statistics import fmean
 
 from bench.direct.report import Bar, Row
 from bench.keeping.month import DAY, Month, Scenario, hourly_baseline, hourly_libtorrent, run
-from bench.keeping.results import Part
+from bench.parts import Part
 
 KEYS = 2000
 

@@ -37,10 +37,13 @@ class Acquaintance:
         """Find out who a candidate is; True if that is somebody new."""
         known = len(self._around.store.peers)
         try:
-            if candidate.endpoint is not None and self._dialler.may(candidate.endpoint):
-                await self._dial(candidate.public_key, candidate.endpoint)
-            elif candidate.public_key is not None:
-                await self._look_up(candidate.public_key)
+            endpoint, key = candidate.endpoint, candidate.public_key
+            if key is not None and peer_id(key) == self._around.own_id:
+                return False
+            if endpoint is not None and self._dialler.may(endpoint, by_name=key is not None):
+                await self._dial(key, endpoint)
+            elif key is not None:
+                await self._look_up(key)
         except DhtmetaError as error:
             log.debug("candidate of %s: %s", candidate.source, error)
         return len(self._around.store.peers) > known
@@ -82,7 +85,7 @@ class Acquaintance:
             event.set()
 
     async def _look_up(self, key: bytes) -> None:
-        if peer_id(key) != self._around.own_id and self._around.held(peer_id(key)) is None:
+        if self._around.held(peer_id(key)) is None:
             await self._around.resolver.query(key, deadline=LOOKUP_DEADLINE)
 
     def opened(self, link: Link) -> None:

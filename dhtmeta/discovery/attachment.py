@@ -71,6 +71,7 @@ class Attachment:
         self._exchange, self._find, self._rng = exchange, find, rng
         self._failed: TTLCache[Endpoint, bool] = TTLCache(RELAYS_FAILED, RELAY_FAILED_FOR)
         self._lost = asyncio.Event()
+        self._heard = asyncio.Event()  # of another relay
         self.without_since = asyncio.get_running_loop().time()  # loop time, while there is none
         exchange.on_close.append(self._on_close)
 
@@ -79,14 +80,21 @@ class Attachment:
         wait = RELAY_RETRY
         try:
             while True:
+                self._heard.clear()
                 if await self._attach():
                     wait = RELAY_RETRY
                     await self._stay()
                 else:
-                    await asyncio.sleep(wait * self._rng.uniform(0.7, 1.0))
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait * self._rng.uniform(0.7, 1.0)):
+                            await self._heard.wait()
                     wait = min(2 * wait, RELAY_RETRY_LAST)
         finally:
             self._hold(None)
+
+    def heard(self) -> None:
+        """Look again: another relay is known."""
+        self._heard.set()
 
     def _hold(self, session: Session | None) -> None:
         before, self.session = self.session, session
@@ -108,6 +116,7 @@ class Attachment:
                 self._hold(await self._ask(relay.link, b""))
             except DhtmetaError as error:
                 log.debug("relay %s does not take us: %s", relay.link.remote, error)
+                self._failed[relay.link.remote] = True
             else:
                 log.info("attached to relay %s", relay.link.peer_id.hex())
                 return True
@@ -118,16 +127,18 @@ class Attachment:
         asking = {asyncio.create_task(self._try(one)) for one in endpoints}
         measured: list[_Measured] = []
         left: float | None = None
-        while asking:
-            done, asking = await asyncio.wait(
-                asking, timeout=left, return_when=asyncio.FIRST_COMPLETED
-            )
-            measured += [one for task in done if (one := task.result()) is not None]
-            if not done:
-                break
-            left = RELAY_GRACE if measured else None
-        for task in asking:
-            task.cancel()
+        try:
+            while asking:
+                done, asking = await asyncio.wait(
+                    asking, timeout=left, return_when=asyncio.FIRST_COMPLETED
+                )
+                measured += [one for task in done if (one := task.result()) is not None]
+                if not done:
+                    break
+                left = RELAY_GRACE if measured else None
+        finally:
+            for task in asking:
+                task.cancel()
         return measured
 
     async def _try(self, endpoint: Endpoint) -> _Measured | None:
@@ -153,12 +164,16 @@ class Attachment:
             split_endpoint(address)
         except ValueError as error:
             raise RemoteError(f"the relay says it is at {address!r}") from error
+        if not said.id.isascii() or not said.id.strip() or not said.id.decode().isprintable():
+            raise RemoteError(f"the relay calls the session {said.id!r}")
         return Session(link, said.id, address)
 
     async def _stay(self) -> None:
         """Renew the session until it is lost."""
         while self.session is not None:
             self._lost.clear()
+            if not self.session.link.is_open:  # it closed right after it had answered
+                return self._fail(self.session)
             try:
                 async with asyncio.timeout(SESSION_RENEWAL):
                     await self._lost.wait()
@@ -166,6 +181,7 @@ class Attachment:
                 await self._renew(self.session)
             else:
                 self._fail(self.session)
+        return None
 
     async def _renew(self, session: Session) -> None:
         try:

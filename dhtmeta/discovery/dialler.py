@@ -31,11 +31,14 @@ class DialCounts:
 
 
 class Dialler:
-    """Dials candidates over `exchange`; `begin_round` gives as many attempts again."""
+    """Dials candidates over `exchange`; `begin_round` gives as many attempts again.
 
-    def __init__(self, exchange: Exchange, own: Callable[[], set[Endpoint]]) -> None:
+    `need_not` says whether who is at an address is known.
+    """
+
+    def __init__(self, exchange: Exchange, need_not: Callable[[Endpoint], bool]) -> None:
         self.counts = DialCounts()
-        self._exchange, self._own = exchange, own
+        self._exchange, self._need_not = exchange, need_not
         self._failed: LRUCache[Endpoint, tuple[float, float]] = LRUCache(DIALS_REMEMBERED)
         self._dialling: set[Endpoint] = set()
         self._left = DIALS_A_ROUND
@@ -46,15 +49,19 @@ class Dialler:
         self._left = DIALS_A_ROUND
 
     def link_at(self, endpoint: Endpoint) -> Link | None:
-        """Return the open connection that we dialled to there."""
-        links = (one for one in self._exchange.links if one.outbound)
-        return next((one for one in links if one.remote == endpoint), None)
+        """Return the open connection with who is there, whoever dialled: all use one port."""
+        return next((one for one in self._exchange.links if one.remote == endpoint), None)
 
-    def may(self, endpoint: Endpoint) -> bool:
-        """Whether an address may be dialled now."""
+    def may(self, endpoint: Endpoint, *, by_name: bool) -> bool:
+        """Whether an address may be dialled now; `by_name` where it is for who is said to be there.
+
+        Else it is to find out who is there, which may be known.
+        """
+        if not by_name and self._need_not(endpoint):
+            return False
         again, _ = self._failed.get(endpoint, (0.0, 0.0))
         now = asyncio.get_running_loop().time()
-        free = endpoint not in self._dialling and endpoint not in self._own()
+        free = endpoint not in self._dialling
         return self._left > 0 and free and now >= again and self.link_at(endpoint) is None
 
     async def dial(self, endpoint: Endpoint) -> Link:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
-from dhtmeta.const import LAN_RETRY, RELAY_POLL, SETTLED
+from cachetools import LRUCache
+
+from dhtmeta.const import KNOWN_PEERS, LAN_RETRY, RELAY_POLL, SETTLED
 from dhtmeta.discovery.acquaintance import Acquaintance
-from dhtmeta.discovery.around import Around
+from dhtmeta.discovery.around import Around, exchange_of, record_of
 from dhtmeta.discovery.attachment import Attachment
 from dhtmeta.discovery.candidate import Candidate, Source
 from dhtmeta.discovery.dialler import Dialler
@@ -22,7 +24,7 @@ from dhtmeta.discovery.registry import RegistrySource
 from dhtmeta.discovery.relay import RelayDesk
 from dhtmeta.discovery.relay_finder import RelayFinder
 from dhtmeta.discovery.relay_watch import RelayWatch
-from dhtmeta.discovery.sources import ExchangeSource, StoreSource
+from dhtmeta.discovery.sources import ContactSource, ExchangeSource, StoreSource
 from dhtmeta.discovery.topic import RELAY_TOPIC, topic_hash
 from dhtmeta.discovery.upkeep import Upkeep
 from dhtmeta.engine.cache import Cached
@@ -46,13 +48,14 @@ class Finder:
         self.on_change: Callable[[], None] = lambda: None
         self.on_found: list[Callable[[Cached], None]] = []
         self.lan: LanSource | None = None
+        self._at: LRUCache[Endpoint, bytes] = LRUCache(KNOWN_PEERS)  # who is where: peer ids
         self._around, self._rng = around, rng
         self.exchange = Exchange(listen, around.identity, self._topics, around.dht_port)
         self.ourselves = Ourselves(around, self.exchange, topic)
         self.reachability = self.ourselves.reachability
         self.gossip = self._gossip()
         self._assemble_relays(around)
-        self.dialler = Dialler(self.exchange, lambda: self.ourselves.endpoints)
+        self.dialler = Dialler(self.exchange, self._need_not_dial)
         self.acquaintance = Acquaintance(around, self.dialler)
         self._neighbours = Neighbours(around, self.exchange, self._session_link, rng)
         ttl = around.settings.metadata_cache.ttl_seconds
@@ -79,11 +82,9 @@ class Finder:
     def _assemble_relays(self, around: Around) -> None:
         capacity, urls = around.settings.relay.max_sessions, around.settings.registry.urls
         self.desk = RelayDesk(self.exchange, self.ourselves.relay_address, capacity)
-        sources: list[Source] = [
-            self.ourselves.topic_source(RELAY_TOPIC),
-            RegistrySource(urls, relays=True, heard=self._take_in),
-        ]
-        finder = RelayFinder(around, self.ourselves, sources, self._rng)
+        self.relay_registry = RegistrySource(urls, relays=True, heard=self._take_in)
+        sources: list[Source] = [self.ourselves.topic_source(RELAY_TOPIC), self.relay_registry]
+        finder = RelayFinder(around, self.ourselves, sources)
         self.attachment = Attachment(self.exchange, finder.find, self._rng)
         if around.settings.relay.use and not around.visiting:
             self.ourselves.attachment = self.attachment
@@ -94,6 +95,7 @@ class Finder:
             around.held,
             lambda: around.own_id,
             around.clock,
+            self._rng,
         )
 
     def _sources(self) -> list[Source]:
@@ -103,8 +105,9 @@ class Finder:
             self._concerns,
             lambda peer: self._around.held(peer) is not None,
         )
-        exchange = ExchangeSource(self.exchange, self.gossip, self._neighbours.missing)
-        return [store, _Lan(self), _OfTopic(self.ourselves), exchange, self.registry]
+        exchange = ExchangeSource(self.gossip, self._neighbours.missing)
+        contacts = ContactSource(self._around.settings.peer_discovery.contacts)
+        return [contacts, store, _Lan(self), _OfTopic(self.ourselves), exchange, self.registry]
 
     def _wire_up(self) -> None:
         """Say who hears of what."""
@@ -228,8 +231,10 @@ class Finder:
         return self.ourselves.described(record)
 
     def published(self, item: SignedItem) -> None:
-        """Take our own record as it is published now: peers are shown it."""
-        if item.public_key == self._around.identity().public_key and not item.salt:
+        """Take an item that is published now: if it is our own record, peers are shown it."""
+        own, ours = self.ourselves.own, self._around.identity().public_key
+        newer = own is None or own.public_key != ours or item.seq > own.seq
+        if item.public_key == ours and not item.salt and newer:
             self.ourselves.own = item
             self._around.resolver.own = record_in(item)
             self.gossip.show_own()
@@ -253,8 +258,26 @@ class Finder:
         self.gossip.tell(cached)
         self.watch.note(cached)
         self.acquaintance.on_news(cached)
+        if (endpoint := exchange_of(cached)) is not None:
+            self._at[endpoint] = cached.item.target
+        record = record_of(cached)
+        if record is not None and record.network_info.is_relay:
+            self.attachment.heard()
         for hear in self.on_found:
             hear(cached)
+
+    @contextlib.contextmanager
+    def hearing(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Tell of each item that is new here, while this is open."""
+
+        def hear(_: Cached) -> None:
+            tell()
+
+        self.on_found.append(hear)
+        try:
+            yield
+        finally:
+            self.on_found.remove(hear)
 
     def _take_in(self, item: SignedItem) -> None:
         self.gossip.take(item, "registry")
@@ -268,6 +291,12 @@ class Finder:
     def _concerns(self, known: KnownPeer) -> bool:
         """Whether a known peer is of our topic, or a relay."""
         return known.is_relay or (known.topic == self.topic != "")
+
+    def _need_not_dial(self, endpoint: Endpoint) -> bool:
+        """Whether we are there ourselves, or who is there is known."""
+        peer = self._at.get(endpoint)
+        known = peer is not None and exchange_of(self._around.held(peer)) == endpoint
+        return known or endpoint in self.ourselves.endpoints
 
     def _is_alone(self) -> bool:
         """Whether nobody of our topic is known by a record, and nobody is connected."""

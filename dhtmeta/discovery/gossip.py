@@ -8,7 +8,6 @@ nowhere. Only NodeRecords of our topics, and of relays, are taken in.
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -16,6 +15,7 @@ from cachetools import LRUCache
 
 from dhtmeta._fast import ed25519
 from dhtmeta.const import (
+    ASKED_AT_ONCE,
     MAX_SHARED,
     NEWS_DELAY,
     NEWS_KEPT,
@@ -58,12 +58,11 @@ class _Talk:
 
 @dataclass(slots=True)
 class _Want:
-    """A key that is asked for: from which seq on, whom, until when, and who else knows of it."""
+    """A key that is asked for: whom, until when, and who else told of it, of which seq."""
 
-    seq: int
     link: Link
     until: float
-    others: deque[Link] = field(default_factory=lambda: deque(maxlen=WANT_TRIES))
+    others: dict[Link, int] = field(default_factory=dict)
 
 
 class Gossip:
@@ -120,14 +119,17 @@ class Gossip:
         item = self._own()
         if item is not None:
             for link in links or tuple(self._talks):
-                self._talks[link].told[item.public_key] = item.seq
+                if (talk := self._talks.get(link)) is not None:
+                    talk.told[item.public_key] = item.seq
                 link.say(wire.Items(items=[_to_wire(item)]))
 
     def _tell_some(self, link: Link) -> None:
         """Tell up to `share` known peers that were not told here yet, any of them."""
-        talk = self._talks[link]
-        hints = []
+        talk = self._talks.get(link, _Talk())
+        hints = list[wire.Hint]()
         for target in self._shuffled():
+            if len(hints) >= self._share:
+                break
             held = self._held(target)
             if held is None or not _concerns(link, held):
                 continue
@@ -135,8 +137,6 @@ class Gossip:
             if item.public_key != link.public_key and talk.told.get(item.public_key, -1) < item.seq:
                 hints.append(wire.Hint(item.public_key, item.seq))
                 talk.told[item.public_key] = item.seq
-            if len(hints) >= self._share:
-                break
         if hints:
             self.counts.told += len(hints)
             link.say(wire.Hints(peers=hints))
@@ -168,12 +168,13 @@ class Gossip:
     def _on_tick(self) -> None:
         """Tell the news that has gathered, a message on each connection, and look after wants."""
         self._timer = None
-        for link, talk in self._talks.items():
+        for link, talk in list(self._talks.items()):  # who takes nothing in is let go meanwhile
             if talk.news:
                 self._tell_news(link, talk)
         now = asyncio.get_running_loop().time()
-        for key in [key for key, want in self._wants.items() if now >= want.until]:
-            self._ask_another(key, self._wants[key])
+        for key, want in list(self._wants.items()):
+            if now >= want.until and self._wants.get(key) is want:
+                self._give_up(key, want)
         if self._wants or any(talk.news for talk in self._talks.values()):
             self._tick()
 
@@ -199,9 +200,10 @@ class Gossip:
 
     # what we hear
 
-    def ask(self, links: Iterable[Link]) -> None:
-        """Ask for more hints."""
-        for link in links:
+    def ask(self) -> None:
+        """Ask some of those who are connected for more hints."""
+        links = list(self._talks)
+        for link in self._rng.sample(links, min(len(links), ASKED_AT_ONCE)):
             link.say(wire.Ask())
 
     def _on_hints(self, link: Link, hints: wire.Hints) -> None:
@@ -218,31 +220,53 @@ class Gossip:
         held = self._cache.usable(target, self._clock())
         floor = self._cache.floor(target)
         if hint.seq < floor or (held is not None and hint.seq <= held.item.seq):
-            self._talks[link].told[hint.k] = hint.seq  # known there, too
+            self._note_told(self._talks[link], hint)
             return False
         want = self._wants.get(hint.k)
-        if want is not None:
-            if hint.seq >= want.seq and link is not want.link and link not in want.others:
-                want.others.append(link)
-            return False
-        return self._note_want(hint.k, hint.seq, link)
+        if want is None:
+            return self._note_want(hint.k, link)
+        if link is not want.link:
+            self._note_other(want, link, hint.seq)
+        return False
 
-    def _note_want(self, key: bytes, seq: int, link: Link) -> bool:
+    def _note_told(self, talk: _Talk, hint: wire.Hint) -> None:
+        """Note that it is known there, too; what is newer than that is still to be told."""
+        talk.told[hint.k] = max(hint.seq, talk.told.get(hint.k, -1))
+        if talk.news.get(hint.k, -1) <= hint.seq:
+            talk.news.pop(hint.k, None)
+
+    def _note_other(self, want: _Want, link: Link, seq: int) -> None:
+        """Keep in mind who else told of a key, and of which seq, true or not.
+
+        Of more than WANT_TRIES any may be forgotten, so that no number of liars drives out all.
+        """
+        if link not in want.others and len(want.others) >= WANT_TRIES:
+            del want.others[self._rng.choice(list(want.others))]
+        want.others[link] = seq
+
+    def _note_want(self, key: bytes, link: Link) -> bool:
         talk = self._talks.get(link)
         if talk is None or talk.asked >= WANTED_EACH or len(self._wants) >= WANTED:
             return False
         talk.asked += 1
         self.counts.wanted += 1
         until = asyncio.get_running_loop().time() + WANT_TIMEOUT
-        self._wants[key] = _Want(seq, link, until)
+        self._wants[key] = _Want(link, until)
         return True
+
+    def _give_up(self, key: bytes, want: _Want) -> None:
+        """Ask another than who did not answer; on that connection it is asked for less from now."""
+        if (talk := self._talks.get(want.link)) is not None:
+            talk.asked += 1
+        self._ask_another(key, want)
 
     def _ask_another(self, key: bytes, want: _Want) -> None:
         """Ask the next one who told of it; if there is none, it cannot be shown."""
         self._settle(key)
         while want.others:
-            link = want.others.popleft()
-            if link.is_open and self._note_want(key, want.seq, link):
+            link = next(iter(want.others))
+            del want.others[link]
+            if link.is_open and self._note_want(key, link):
                 self._wants[key].others = want.others
                 link.say(wire.Want(keys=[key]))
                 return
@@ -256,7 +280,8 @@ class Gossip:
 
     def _on_items(self, link: Link, items: wire.Items) -> None:
         for one in items.items:
-            self._on_item(link, one)
+            if link.is_open:  # it is not once one was forged
+                self._on_item(link, one)
         for key in items.none:
             want = self._wants.get(key)
             if want is not None and want.link is link:
@@ -281,8 +306,18 @@ class Gossip:
         talk = self._talks.get(link)
         if talk is not None:
             talk.told[one.k] = max(one.seq, talk.told.get(one.k, -1))
-        if asked and one.k in self._wants:
-            self._settle(one.k)
+        want = self._wants.get(one.k)
+        if want is not None and want.link is link:
+            self._shown(one.k, want)
+
+    def _shown(self, key: bytes, want: _Want) -> None:
+        """Be content with what was shown, unless another told of something newer."""
+        seen = self._cache.floor(ed25519.target(key))
+        want.others = {link: seq for link, seq in want.others.items() if seq > seen}
+        if want.others:
+            self._ask_another(key, want)
+        else:
+            self._settle(key)
 
     def take(self, item: SignedItem, source: str = "exchange") -> None:
         """Take in a verified item, if it is a NodeRecord of our topics, or of a relay."""

@@ -5,6 +5,7 @@ less often. Registries are asked only where nothing above them has found anybody
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
@@ -33,25 +34,28 @@ class SourceCounts:
 
 
 class _Rung:
-    """A source on the ladder, when it is asked again (loop s), and after how long a wait (s)."""
+    """A source on the ladder, and after how long a wait it is asked again (s)."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.counts = SourceCounts()
-        self.due = 0.0
-        self.wait = 0.0
+        self.wait = FIRST_ROUND
+        self.wake = asyncio.Event()
 
-    def asked(self, found: int, now: float, interval: float) -> None:
-        """Note what came of it."""
-        again = min(max(2 * self.wait, interval), SOURCE_BACKOFF * interval)
-        self.wait = 0.0 if found else again
-        self.due = now + (0.0 if found else again - interval / 2)
+    def asked(self, found: int, *, failed: bool, interval: float) -> None:
+        """Note what came of it: nobody new makes the wait longer, a failure longer still."""
+        self.counts.asked += 1
+        self.counts.failed += failed
+        self.counts.found += found
+        longest = SOURCE_BACKOFF * interval if failed else interval
+        self.wait = FIRST_ROUND if found else min(2 * self.wait, longest)
 
 
 class Ladder:
     """Asks `sources` in their order. `meet` meets candidates, `alone` says whether we know nobody.
 
-    `interval` is in seconds; `rng` spreads rounds of nodes that started together.
+    `interval` is in seconds; `rng` spreads what nodes do that started together. `on_round` hears
+    when a source is about to be asked.
     """
 
     def __init__(
@@ -62,70 +66,85 @@ class Ladder:
         interval: float,
         rng: random.Random,
     ) -> None:
-        self._rungs = [_Rung(one) for one in sources]
+        rungs = [_Rung(one) for one in sources]
+        self._first = [one for one in rungs if one.source.name != LAST_RESORT]
+        self._last = [one for one in rungs if one.source.name == LAST_RESORT]
         self._meet, self._alone, self._interval, self._rng = meet, alone, interval, rng
-        self._wake = asyncio.Event()
-        self.rounds = 0
         self.problems: dict[str, str] = {}  # why sources could not be asked the last time, by name
         self.on_round: Callable[[], None] = lambda: None
 
     @property
     def counts(self) -> dict[str, SourceCounts]:
         """What came of each source, by name."""
-        return {one.source.name: one.counts for one in self._rungs}
+        return {one.source.name: one.counts for one in self._first + self._last}
+
+    @property
+    def rounds(self) -> int:
+        """How often all sources but the last resort were asked."""
+        return min((one.counts.asked for one in self._first), default=0)
 
     def wake(self, source: str) -> None:
-        """Have the next round come at once, and that source be asked in it."""
-        for rung in self._rungs:
+        """Have that source be asked at once."""
+        for rung in self._first:
             if rung.source.name == source:
-                rung.due = 0.0
-        self._wake.set()
+                rung.wait = FIRST_ROUND
+                rung.wake.set()
 
     async def run(self) -> None:
-        """Go round, until cancelled: quickly while somebody new is found, then every interval."""
-        wait = FIRST_ROUND
-        while True:
-            found = await self.round()
-            wait = FIRST_ROUND if found else min(2 * wait, self._interval)
-            try:
-                async with asyncio.timeout(wait * self._rng.uniform(0.8, 1.2)):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            self._wake.clear()
+        """Ask them all, until cancelled: often while somebody new is found, then every interval."""
+        await asyncio.gather(
+            *(self._climb(one) for one in self._first),
+            *(self._fall_back(one) for one in self._last),
+        )
 
     async def round(self) -> int:
-        """Ask each source that is due; returns how many new peers were found."""
-        self.on_round()
-        now = asyncio.get_running_loop().time()
-        first = [one for one in self._rungs if one.source.name != LAST_RESORT]
-        found = sum(await asyncio.gather(*(self._ask(one) for one in first if now >= one.due)))
-        for rung in self._rungs:
-            if rung.source.name == LAST_RESORT and now >= rung.due and self._alone():
-                found += await self._ask(rung)
-        self.rounds += 1
+        """Ask each source once; returns how many new peers were found."""
+        found = sum(await asyncio.gather(*(self._ask(one) for one in self._first)))
+        for rung in self._last:
+            found += await self._ask(rung) if self._alone() else 0
         return found
 
+    async def _climb(self, rung: _Rung) -> None:
+        while True:
+            await self._ask(rung)
+            await self._pause(rung)
+
+    async def _fall_back(self, rung: _Rung) -> None:
+        """Ask the last resort only once all others were asked, and while nobody is known."""
+        while True:
+            if self.rounds and self._alone():
+                await self._ask(rung)
+                await self._pause(rung)
+            else:
+                await asyncio.sleep(FIRST_ROUND)
+
+    async def _pause(self, rung: _Rung) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(rung.wait * self._rng.uniform(0.8, 1.2)):
+                await rung.wake.wait()
+        rung.wake.clear()
+
     async def _ask(self, rung: _Rung) -> int:
-        counts, meetings = rung.counts, []
-        counts.asked += 1
-        self.problems.pop(rung.source.name, None)
+        """Ask one source, and meet whom it names; returns how many of them are new."""
+        self.on_round()
+        name, meetings = rung.source.name, []
+        why = ""
         try:
             async with asyncio.timeout(SOURCE_DEADLINE):
                 async for candidate in rung.source.candidates():
-                    counts.candidates += 1
+                    rung.counts.candidates += 1
                     meetings.append(asyncio.ensure_future(self._meet(candidate)))
         except (DhtmetaError, TimeoutError) as error:
             why = str(error) or f"no end within {SOURCE_DEADLINE:g} s"
-            self.problems[rung.source.name] = why
-            counts.failed += 1
-            log.debug("source %s: %s", rung.source.name, why)
-        except Exception:
-            counts.failed += 1
-            log.exception("unexpected, while source %s was asked", rung.source.name)
+            log.debug("source %s: %s", name, why)
+        except Exception as error:
+            why = f"a bug of ours: {error!r}"
+            log.exception("unexpected, while source %s was asked", name)
         finally:
             outcomes = await asyncio.gather(*meetings, return_exceptions=True)
+        self.problems |= {name: why}
+        if not why:
+            del self.problems[name]
         found = sum(one is True for one in outcomes)
-        counts.found += found
-        rung.asked(found, asyncio.get_running_loop().time(), self._interval)
+        rung.asked(found, failed=bool(why), interval=self._interval)
         return found

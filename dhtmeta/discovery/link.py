@@ -116,6 +116,8 @@ class Link(QuicConnectionProtocol):
     async def ready(self) -> None:
         """Return once it is open; NetworkUnreachable, NotProven or DeadlineExceeded if never."""
         await asyncio.shield(self._open)
+        if self._over:  # it was closed as soon as it was known who they are
+            raise self._gone
 
     # what comes in
 
@@ -329,6 +331,10 @@ class Link(QuicConnectionProtocol):
             self._connection_terminated_handler()
         self._end()
 
+    @property
+    def _gone(self) -> DhtmetaError:
+        return self._why or NetworkUnreachable(f"nobody answers at {_show(self.remote)}")
+
     def _end(self) -> None:
         if self._over:
             return
@@ -336,11 +342,10 @@ class Link(QuicConnectionProtocol):
         for timer in (self._timer_open, self._pinging):
             if timer is not None:
                 timer.cancel()
-        gone = self._why or NetworkUnreachable(f"nobody answers at {_show(self.remote)}")
         waiters: list[asyncio.Future[Any]] = [self._open, *self._pending.values()]
         for waiting in waiters:
             if not waiting.done():
-                waiting.set_exception(gone)
+                waiting.set_exception(self._gone)
                 waiting.exception()  # nobody has to be waiting
         self._house.closed(self)
 

@@ -26,11 +26,12 @@ class Neighbours:
         rng: random.Random,
     ) -> None:
         self._around, self._exchange, self._session, self._rng = around, exchange, session, rng
+        self._checked_at = asyncio.get_running_loop().time()
 
     def missing(self) -> list[Candidate]:
         """Return known peers to connect to: neighbours that are missing, and some to be checked."""
         linked = {link.peer_id for link in self._exchange.links}
-        wanted = max(0, NEIGHBOURS - len(self._dialled())) + CHECKS_A_ROUND
+        wanted = max(0, NEIGHBOURS - len(self._dialled())) + self._checks()
         peers = list(self._around.store.peers)
         found: list[Candidate] = []
         for peer in self._rng.sample(peers, min(len(peers), 20 * wanted)):
@@ -40,6 +41,14 @@ class Neighbours:
                 if held is not None and endpoint is not None:
                     found.append(Candidate("exchange", held.item.public_key, endpoint))
         return found
+
+    def _checks(self) -> int:
+        """Return how many known peers are to be dialled just to see whether they are there."""
+        now = asyncio.get_running_loop().time()
+        if now < self._checked_at + self._around.settings.peer_discovery.discovery_interval:
+            return 0
+        self._checked_at = now
+        return CHECKS_A_ROUND
 
     def _dialled(self) -> list[Link]:
         return [one for one in self._exchange.links if one.outbound]

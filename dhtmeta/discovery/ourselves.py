@@ -46,9 +46,14 @@ class Ourselves:
         return {one for one in (self._exchange.endpoint, reach.public, reach.own) if one}
 
     @property
+    def node_type(self) -> str:
+        """What we are, "public" or "private"; "" while that is not known."""
+        return self._stated_type or self.reachability.reach.node_type
+
+    @property
     def is_private(self) -> bool:
         """Whether others cannot dial us."""
-        return (self._stated_type or self.reachability.reach.node_type) == "private"
+        return self.node_type == "private"
 
     def relay_address(self) -> str | None:
         """Return where others reach us as a relay, None where we are none."""

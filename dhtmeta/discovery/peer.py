@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dhtmeta.engine.connectability import Connectability
+from dhtmeta.engine.connectability import Connectability, Verdict
 from dhtmeta.values.node_id import peer_id
 from dhtmeta.values.record import NodeRecord
 
@@ -28,6 +28,11 @@ class Peer:
     def peer_id(self) -> bytes:
         """SHA1(public key), 20 bytes."""
         return peer_id(self.public_key)
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """Whether and how it can be reached; None while no record is held."""
+        return None if self.connectability is None else self.connectability.verdict
 
     @property
     def connectable(self) -> bool:

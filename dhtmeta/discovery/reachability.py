@@ -7,10 +7,11 @@ believed. An operator's word in the record stands above all of this.
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -19,6 +20,7 @@ from dhtmeta.const import (
     DIAL_BACK_EACH,
     DIAL_BACK_INTERVAL,
     DIAL_BACKS_FAILED,
+    DIAL_DEADLINE,
     REACH_PATIENCE,
     REACH_POLL,
     SEEN_BY,
@@ -62,7 +64,10 @@ class Reachability:
         self.on_change: Callable[[], None] = lambda: None
         self._exchange, self._outside, self._allow = exchange, outside, allow_non_global
         self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
+        self._patient_until = self._loop.time() + REACH_PATIENCE
+        self._own: Endpoint | None = None
+        self._is_asking = False
+        self._last_type = ""  # of our NAT: with fewer peers it is still the same
         self._seen: dict[bytes, Endpoint] = {}  # by peer id: how those we dialled see us
         self._proven: dict[
             Endpoint, float
@@ -84,20 +89,31 @@ class Reachability:
             outside.map_port(self._exchange.endpoint[1])
         while True:
             self._decide()
-            await self._ask_back()
-            self._decide()
-            try:
-                async with asyncio.timeout(REACH_POLL):
+            self._ask_back()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pause()):
                     await self._news.wait()
-            except TimeoutError:
-                pass
             self._news.clear()
 
+    def _pause(self) -> float:
+        left = self._patient_until - self._loop.time()
+        return left if 0 < left < REACH_POLL else REACH_POLL
+
     def _decide(self) -> None:
+        self._follow_own()
         reach = self._now()
         if reach != self.reach:
             self.reach = reach
             self.on_change()
+
+    def _follow_own(self) -> None:
+        """Begin anew with another address of ours: what was seen and tried is of the old one."""
+        own = self.own
+        if own is not None and self._own is not None and own != self._own:
+            for known in (self._seen, self._proven, self._failed, self._asked):
+                known.clear()
+            self._last_type = ""
+        self._own = own or self._own
 
     # the claims
 
@@ -141,7 +157,7 @@ class Reachability:
         public = next(iter(proven + believed), None)
         if public is not None:
             return Reach("public", public, own, upnp, proven=bool(proven))
-        waited = self._loop.time() - self._began >= REACH_PATIENCE or self._seen
+        waited = self._loop.time() >= self._patient_until or self._seen
         node_type = "private" if own is not None and waited else ""
         return Reach(node_type, None, own, upnp, self._nat_type())
 
@@ -150,9 +166,9 @@ class Reachability:
 
     def _nat_type(self) -> str:
         ports = {port for _, port in self._seen.values()}
-        if len(self._seen) < 2:
-            return ""
-        return "symmetric" if len(ports) > 1 else "cone"
+        if len(self._seen) >= 2:
+            self._last_type = "symmetric" if len(ports) > 1 else "cone"
+        return self._last_type
 
     # dialling back
 
@@ -165,16 +181,17 @@ class Reachability:
         self._seen.pop(link.peer_id, None)
         self._answered.pop(link.peer_id, None)
 
-    async def _ask_back(self) -> None:
-        """Have one peer try the first claim that nobody has tried lately."""
+    def _ask_back(self) -> None:
+        """Have one peer try the first claim that nobody has tried lately, one at a time."""
         now = self._loop.time()
+        if self._is_asking:
+            return
         for claim in self.claims():
             if self._proven.get(claim, -DIAL_BACK_INTERVAL) + DIAL_BACK_INTERVAL > now:
                 continue
             link = self._whom_to_ask(claim, now)
             if link is not None:
-                await self._ask(link, claim)
-                self._news.set()
+                self._background(self._ask(link, claim))
                 return
 
     def _whom_to_ask(self, claim: Endpoint, now: float) -> Link | None:
@@ -190,11 +207,17 @@ class Reachability:
         if len(self._asked) >= SEEN_BY:
             self._asked.clear()
         self._asked[claim, link.peer_id] = self._loop.time()
+        self._is_asking, own = True, self._own
         try:
             said = await link.request(
-                lambda r: wire.Dial(r=r, port=claim[1]), wire.Dialled, within=2 * REACH_POLL
+                lambda r: wire.Dial(r=r, port=claim[1]), wire.Dialled, within=2 * DIAL_DEADLINE
             )
         except DhtmetaError:
+            return
+        finally:
+            self._is_asking = False
+            self._news.set()
+        if own != self._own:  # it was about an address that we have no more
             return
         if said.ok:
             self._proven = {claim: self._loop.time()}
@@ -210,10 +233,13 @@ class Reachability:
         if now < self._answered.get(link.peer_id, -DIAL_BACK_EACH) + DIAL_BACK_EACH:
             return link.say(wire.Refused(r=dial.r, why=b"you were dialled just now"))
         self._answered[link.peer_id] = now
-        task = self._loop.create_task(self._dial_back(link, dial))
+        self._background(self._dial_back(link, dial))
+        return None
+
+    def _background(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return None
 
     async def _dial_back(self, link: Link, dial: wire.Dial) -> None:
         """Dial the address that a connection came from, and nothing else, so no third party."""

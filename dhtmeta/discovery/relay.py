@@ -36,7 +36,8 @@ class RelayDesk:
     def __init__(
         self, exchange: Exchange, address: Callable[[], str | None], capacity: int
     ) -> None:
-        self._address, self._capacity = address, capacity
+        self.capacity = capacity
+        self._address = address
         self.sessions: dict[bytes, Session] = {}  # by peer id
         self._tasks: set[asyncio.Task[None]] = set()
         exchange.on(wire.Ping, self._on_ping)
@@ -57,7 +58,7 @@ class RelayDesk:
 
     def _on_ping(self, link: Link, ping: wire.Ping) -> None:
         serving = self._address() is not None
-        capacity = self._capacity if serving else 0
+        capacity = self.capacity if serving else 0
         link.say(wire.Pong(r=ping.r, sessions=self.load if serving else 0, capacity=capacity))
 
     def _on_attach(self, link: Link, attach: wire.Attach) -> None:
@@ -65,9 +66,9 @@ class RelayDesk:
         if address is None:
             return link.say(wire.Refused(r=attach.r, why=b"this is no relay"))
         now = asyncio.get_running_loop().time()
-        self._drop_expired(now)
+        self._drop_over(now)
         held = self.sessions.get(link.peer_id)
-        if held is None and len(self.sessions) >= self._capacity:
+        if held is None and len(self.sessions) >= self.capacity:
             return link.say(wire.Refused(r=attach.r, why=b"this relay is full"))
         same = held is not None and held.id == attach.id
         id_ = held.id if held is not None and same else secrets.token_hex(8).encode()
@@ -76,9 +77,11 @@ class RelayDesk:
             wire.Attached(r=attach.r, id=id_, lifetime=SESSION_LIFETIME, address=address.encode())
         )
 
-    def _drop_expired(self, now: float) -> None:
-        for peer in [peer for peer, one in self.sessions.items() if now >= one.until]:
-            del self.sessions[peer]
+    def _drop_over(self, now: float) -> None:
+        """Forget sessions that are over, or whose connection is: they take no room."""
+        for peer, one in list(self.sessions.items()):
+            if now >= one.until or not one.link.is_open:
+                del self.sessions[peer]
 
     def _on_held(self, link: Link, held: wire.Held) -> None:
         peers = [peer for peer in held.peers if self.held(peer) is not None]

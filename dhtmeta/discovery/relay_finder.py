@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-import random
+import hashlib
 from collections.abc import AsyncGenerator, Sequence
 
-from dhtmeta.const import RELAY_CANDIDATES, TOPIC_WAIT
+from dhtmeta.const import RELAY_GRACE, TOPIC_WAIT
 from dhtmeta.discovery.around import Around, exchange_of
 from dhtmeta.discovery.candidate import Source
 from dhtmeta.discovery.ourselves import Ourselves
+from dhtmeta.discovery.topic import topic_hash
 from dhtmeta.errors import DhtmetaError
 from dhtmeta.krpc.compact import Endpoint
 
@@ -21,30 +22,36 @@ class RelayFinder:
         around: Around,
         ourselves: Ourselves,
         sources: Sequence[Source],
-        rng: random.Random,
     ) -> None:
-        self._around, self._ourselves, self._sources, self._rng = around, ourselves, sources, rng
+        self._around, self._ourselves, self._sources = around, ourselves, sources
 
     async def find(self) -> AsyncGenerator[Sequence[Endpoint], None]:
         """Yield where relays' exchanges are: (ip, UDP port), of one source after the other."""
+        now = asyncio.get_running_loop().time
         yield [*self._ourselves.stated_relays, *self._known()]
         for source in self._sources:
             found: list[Endpoint] = []
             with contextlib.suppress(DhtmetaError, TimeoutError):
-                async with asyncio.timeout(TOPIC_WAIT + 1):
+                async with asyncio.timeout(TOPIC_WAIT) as waiting:
                     async for candidate in source.candidates():
-                        found += [candidate.endpoint] if candidate.endpoint else []
-                        if len(found) >= RELAY_CANDIDATES:
-                            break
+                        if candidate.endpoint is not None:
+                            found.append(candidate.endpoint)
+                            waiting.reschedule(min(waiting.when() or 0.0, now() + RELAY_GRACE))
             yield found
 
     def _known(self) -> list[Endpoint]:
-        """Return where known relays are, in any order: not all shall choose the same."""
+        """Return where known relays are, in the order that our topic gives them (rendezvous).
+
+        So the peers of a topic choose among the same few, which all others then have to ask.
+        """
         found = []
         for peer, known in self._around.store.peers.items():
             held = self._around.held(peer) if known.is_relay else None
             endpoint = exchange_of(held)
             if held is not None and endpoint is not None and self._around.is_direct(held):
-                found.append(endpoint)
-        self._rng.shuffle(found)
-        return found
+                found.append((_rank(self._ourselves.topic, peer), endpoint))
+        return [endpoint for _, endpoint in sorted(found)]
+
+
+def _rank(topic: str, relay: bytes) -> bytes:
+    return hashlib.sha1(topic_hash(topic) + relay, usedforsecurity=False).digest()

@@ -1,11 +1,13 @@
-"""Which relays still hold the sessions that records name: asked before they are offered.
+"""Which relays still hold the sessions that records name: asked before such a record is too old.
 
 A relay is asked for all its peers at once. Its word is tested by probes: a nonce that the attached
-peer signs, so that a relay which only pretends is found out.
+peer signs, so that a relay which only pretends is found out. Who was probed in vain does not count
+until a probe comes through; where most probes of a look are in vain, no unproven peer does.
 """
 
 import asyncio
 import logging
+import random
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,8 +21,11 @@ from dhtmeta.const import (
     PROBED_FOR,
     PROBES_AT_ONCE,
     RELAY_WATCH,
+    REQUEST_TIMEOUT,
+    SESSION_LIFETIME,
     WATCH_DELAY,
 )
+from dhtmeta.discovery.around import record_of
 from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import probe_bytes
@@ -35,6 +40,7 @@ from dhtmeta.values.record import NetworkInfo, split_endpoint
 log = logging.getLogger(__name__)
 
 Held = Callable[[bytes], Cached | None]
+_Named = tuple[bytes, bytes]  # a peer (id) and the session that its record names
 
 
 class RelayWatch:
@@ -51,38 +57,57 @@ class RelayWatch:
         held: Held,
         own_id: Callable[[], bytes],
         clock: Callable[[], float],
+        rng: random.Random,
     ) -> None:
+        self._rng = rng
         self._exchange, self._desk = exchange, desk
         self._evidence, self._held = evidence, held
         self._own_id, self._clock = own_id, clock
         self._peers: dict[bytes, set[bytes]] = {}  # relay -> who may be attached to it
+        self._due: dict[bytes, float] = {}  # relay -> when it is asked, loop time
         self._new = asyncio.Event()
-        self._unasked: set[bytes] = set()
-        self._probed: TTLCache[tuple[bytes, bytes], bool] = TTLCache(PROBED, PROBED_FOR)
+        self._loop = asyncio.get_running_loop()
+        self._looking: dict[bytes, asyncio.Task[None]] = {}
+        self._probed: TTLCache[_Named, bool] = TTLCache(PROBED, PROBED_FOR)
 
     def note(self, cached: Cached) -> None:
-        """Note whom a record leads over, and have that relay asked at once."""
+        """Note whom a record leads over; that relay is asked in time."""
         info = _over_relay(cached)
         if info is None:
             return
         relay = bytes.fromhex(info.connected_relay)
         if self._evidence.watch(relay) is None:
             return
+        for let_go in self._peers.keys() - self._evidence.relays.keys():
+            self._peers.pop(let_go)
+            self._due.pop(let_go, None)
         self._peers.setdefault(relay, set()).add(cached.item.target)
-        self._unasked.add(relay)
+        due = self._loop.time() + self._fresh_for(cached)
+        self._due[relay] = min(due, self._due.get(relay, due))
         self._new.set()
+
+    def _fresh_for(self, cached: Cached) -> float:
+        """Return for how long (s) a record need not be doubted, less some, so that not all ask."""
+        record = record_of(cached)
+        age = abs(self._clock() - record.timestamp) if record is not None else SESSION_LIFETIME
+        return max(0.0, (SESSION_LIFETIME - age) * self._rng.uniform(0.3, 0.8) - REQUEST_TIMEOUT)
 
     async def run(self) -> None:
         """Watch, until cancelled."""
         while True:
+            now = self._loop.time()
+            due = [relay for relay, at in self._due.items() if now >= at]
+            for relay in due:
+                self._due[relay] = now + RELAY_WATCH * self._rng.uniform(0.8, 1.0)
+            await asyncio.gather(*(self._look(one) for one in due))
             with suppress(TimeoutError):
-                async with asyncio.timeout(RELAY_WATCH):
+                async with asyncio.timeout(self._next() - self._loop.time()):
                     await self._new.wait()
                     await asyncio.sleep(WATCH_DELAY)
             self._new.clear()
-            relays = self._unasked or set(self._peers)
-            self._unasked = set()
-            await asyncio.gather(*(self._look(one) for one in relays))
+
+    def _next(self) -> float:
+        return min(self._due.values(), default=self._loop.time() + RELAY_WATCH)
 
     async def _look(self, relay: bytes) -> None:
         """Ask one relay for all peers that name it; one that nobody names is let go."""
@@ -91,6 +116,7 @@ class RelayWatch:
         }
         if not over:
             self._peers.pop(relay, None)
+            self._due.pop(relay, None)
             self._evidence.relays.pop(relay, None)
             return
         self._peers[relay] = set(over)
@@ -118,17 +144,19 @@ class RelayWatch:
         asked = list(over)[:ATTACHED_AT_ONCE]
         holding = await link.request(lambda r: wire.Held(r=r, peers=asked), wire.Holding)
         attached = set(holding.peers).intersection(asked)
-        new = [
-            one
-            for one in attached
-            if (one, over[one].relay_session_id.encode()) not in self._probed
-        ]
-        probes = [self._probe(link, one, over[one]) for one in new[:PROBES_AT_ONCE]]
-        for peer, answered in zip(new, await asyncio.gather(*probes), strict=False):
-            if not answered:
-                attached.discard(peer)
-        watched.attached, watched.answered_at = attached, self._clock()
+        sessions = {(peer, over[peer].relay_session_id.encode()) for peer in attached}
+        new = self._to_probe(sessions)
+        answers = await asyncio.gather(*(self.probe(link, peer) for peer, _ in new))
+        self._probed.update(zip(new, answers, strict=True))
+        is_trusted = 2 * sum(answers) >= len(answers)
+        watched.attached = {one[0] for one in sessions if self._probed.get(one, is_trusted)}
+        watched.answered_at = self._clock()
         return None
+
+    def _to_probe(self, sessions: set[_Named]) -> list[_Named]:
+        """Return some sessions that are not proven; those never probed come first."""
+        unproven = [one for one in sessions if not self._probed.get(one)]
+        return sorted(unproven, key=lambda one: one in self._probed)[:PROBES_AT_ONCE]
 
     def _ask_ourselves(self, over: dict[bytes, NetworkInfo], watched: WatchedRelay) -> None:
         watched.attached = {peer for peer in over if self._desk.held(peer) is not None}
@@ -153,7 +181,7 @@ class RelayWatch:
                 return record.exchange
         return split_endpoint(info.relay_address)
 
-    async def _probe(self, link: Link, peer: bytes, info: NetworkInfo) -> bool:
+    async def probe(self, link: Link, peer: bytes) -> bool:
         """Whether a peer signed our nonce through that relay."""
         nonce, held = secrets.token_bytes(32), self._held(peer)
         if held is None:
@@ -164,10 +192,7 @@ class RelayWatch:
             log.debug("no answer from %s through a relay: %s", peer.hex(), error)
             return False
         signed = probe_bytes(nonce, link.public_key, probed.id)
-        if not ed25519.verify(held.item.public_key, probed.sig, signed):
-            return False
-        self._probed[peer, info.relay_session_id.encode()] = True
-        return True
+        return ed25519.verify(held.item.public_key, probed.sig, signed)
 
 
 def _over_relay(cached: Cached) -> NetworkInfo | None:

@@ -1,10 +1,10 @@
-"""The sources that need nobody else: what the store remembers, and what connected peers tell."""
+"""The sources that need nobody else: the settings, the store, and what connected peers tell."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from dhtmeta.const import MET_FROM_STORE
+from dhtmeta.dht.address import parse_address, resolve
 from dhtmeta.discovery.candidate import Candidate
-from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.gossip import Gossip
 from dhtmeta.store.store import KnownPeer
 from dhtmeta.values.record import split_endpoint
@@ -37,6 +37,21 @@ class StoreSource:
                 return
 
 
+class ContactSource:
+    """Peers known by hand: where their exchange is, "HOST:PORT"; names are resolved each time."""
+
+    name = "contact"
+
+    def __init__(self, contacts: Sequence[str]) -> None:
+        """CallerError for what is no HOST:PORT."""
+        self._contacts = [parse_address(one) for one in contacts]
+
+    async def candidates(self) -> AsyncIterator[Candidate]:
+        """Yield those whose name can be resolved."""
+        for endpoint in (await resolve(self._contacts)).values():
+            yield Candidate(self.name, endpoint=endpoint)
+
+
 class ExchangeSource:
     """Asks connected peers whom else they know, and names known ones to connect to."""
 
@@ -44,14 +59,13 @@ class ExchangeSource:
 
     def __init__(
         self,
-        exchange: Exchange,
         gossip: Gossip,
         dialable: Callable[[], list[Candidate]],
     ) -> None:
-        self._exchange, self._gossip, self._dialable = exchange, gossip, dialable
+        self._gossip, self._dialable = gossip, dialable
 
     async def candidates(self) -> AsyncIterator[Candidate]:
         """Yield known peers that we are to be connected with; what is told comes by itself."""
-        self._gossip.ask(self._exchange.links)
+        self._gossip.ask()
         for candidate in self._dialable():
             yield candidate

@@ -7,7 +7,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
 
-from dhtmeta.const import ANNOUNCE_INTERVAL, ANNOUNCE_RETRY, LOWEST_PORT, TOPIC_WAIT
+from dhtmeta.const import (
+    ANNOUNCE_FIRST,
+    ANNOUNCE_INTERVAL,
+    ANNOUNCE_RETRY,
+    LOWEST_PORT,
+    TOPIC_AGAIN,
+    TOPIC_WAIT,
+)
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.discovery.candidate import Candidate
 from dhtmeta.engine.connectability import is_global
@@ -54,31 +61,51 @@ class TopicSource:
     async def candidates(self) -> AsyncIterator[Candidate]:
         """Yield each peer as a node tells of it; raises NetworkUnreachable where none answers."""
         told: asyncio.Queue[Endpoint | None] = asyncio.Queue()
-        asking = asyncio.create_task(
-            self._carrier().get_peers(self._info_hash, self._wait, told.put_nowait)
-        )
+        asking = asyncio.create_task(self._gather(told.put_nowait))
         asking.add_done_callback(lambda _: told.put_nowait(None))
         try:
             while (peer := await told.get()) is not None:
-                if self._worth_asking(peer):
-                    yield Candidate(self.name, endpoint=peer)
+                yield Candidate(self.name, endpoint=peer)
             await asking
         finally:
             asking.cancel()
 
+    async def _gather(self, tell: Callable[[Endpoint], None]) -> None:
+        """Tell of peers for `wait` seconds; look again while there are none: they may just come."""
+        carrier, found = self._carrier(), set[Endpoint]()
+
+        def hear(peer: Endpoint) -> None:
+            if self._worth_asking(peer):
+                found.add(peer)
+                tell(peer)
+
+        await carrier.ready()
+        listening = asyncio.create_task(carrier.get_peers(self._info_hash, self._wait, hear))
+        try:
+            for pause in TOPIC_AGAIN:
+                await asyncio.wait([listening], timeout=pause)
+                if found or listening.done():
+                    break
+                await carrier.get_peers(self._info_hash, 0.0)
+            await listening
+        finally:
+            listening.cancel()
+
     async def announce(self, port: int) -> None:
         """Announce our UDP port, again and again, until this is cancelled.
 
+        Soon once more at first: of a table that has just begun to fill, others are closest.
         Only for who can be reached there: a node takes the address from the datagram.
         """
+        pause = ANNOUNCE_FIRST
         while True:
-            pause = self._renew
             try:
                 await self._carrier().announce(self._info_hash, port)
             except DhtmetaError as error:
                 log.debug("not announced: %s", error)
                 pause = min(pause, ANNOUNCE_RETRY)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, self._renew))
+            pause = min(2 * pause, self._renew)
 
     def _worth_asking(self, peer: Endpoint) -> bool:
         host, port = peer

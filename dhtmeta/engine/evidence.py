@@ -1,8 +1,9 @@
 """What attempts to reach peers have shown, beside what their records say of them.
 
-A relay that was asked counts for SESSION_LIFETIME seconds: then its sessions are over, unless it
-has answered again. A peer who could not be reached twice is not offered until it was, or says
-something new. Peers and relays that nobody has tried are judged by their records alone.
+A record that was just signed shows that its owner is attached: a session lasts SESSION_LIFETIME
+seconds. So does a relay's answer: then its sessions are over, unless it has answered again. A peer
+who could not be reached twice is not offered until it was, or says something new. Peers and relays
+that nobody has tried are judged by their records alone.
 """
 
 from dataclasses import dataclass, field
@@ -38,9 +39,15 @@ class Evidence:
         self._failed[peer_id] = (times + 1 if since == seq else 1, seq)
 
     def watch(self, relay_id: bytes) -> WatchedRelay | None:
-        """Have a relay count as asked from now on; None where too many are."""
+        """Have a relay count as asked from now on; None where too many are.
+
+        One that never answered makes room: records can name any number of relays there are not.
+        """
         if relay_id not in self.relays and len(self.relays) >= RELAYS_WATCHED:
-            return None
+            silent = [one for one, watched in self.relays.items() if watched.answered_at is None]
+            if not silent:
+                return None
+            del self.relays[silent[0]]
         return self.relays.setdefault(relay_id, WatchedRelay())
 
     def objection(self, record: NodeRecord, seq: int, now: float) -> str:
@@ -59,7 +66,8 @@ class Evidence:
         relay_id = bytes.fromhex(record.network_info.connected_relay)
         relay = self.relays.get(relay_id)
         if relay is None:
-            return ""
+            full = len(self.relays) >= RELAYS_WATCHED
+            return f"relay {relay_id.hex()} is one more than can be asked" if full else ""
         if relay.answered_at is None:
             return f"relay {relay_id.hex()} has not answered yet"
         if now - relay.answered_at > SESSION_LIFETIME:

@@ -5,7 +5,7 @@ is reported done. A row's seq never falls, and there is never a second value und
 SQL statement decides that, so two processes on one store cannot do it either.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, false, or_, select, true, update
@@ -28,6 +28,8 @@ class Ledger:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.on_reserved: Callable[[SignedItem], None] = lambda item: None
+        """Called with each item once it is on disk: from then on it may be shown to anybody."""
 
     @property
     def failure(self) -> str | None:
@@ -69,6 +71,7 @@ class Ledger:
         if not await self._write(values, tables.ledger.c.next_due < NEVER, again=True):
             held = await self.newest(item.target)
             raise refusal(item, held.item if held else None)
+        self.on_reserved(item)
 
     async def confirm(
         self,

@@ -1,0 +1,159 @@
+"""What is measured of fleets: how soon all lists are right, and again after a relay died."""
+
+import asyncio
+import time
+from collections import Counter
+
+from bench.convergence.fleet import TOPIC, Fleet
+from bench.convergence.visitor import Visit, visited
+from bench.direct.conditions import PROGRESS
+from bench.direct.report import Bar, Row
+from bench.parts import Part
+from dhtmeta.const import SESSION_LIFETIME
+
+PATIENCE = 180.0  # s until a fleet counts as never converged
+HOLD = 5.0  # s for which nothing may change any more
+SLOWEST_HANDOVER = 2 * SESSION_LIFETIME + 30.0  # s watched after a relay was killed
+
+
+def fifty(quick: bool) -> Part:
+    """50 daemons that know one contact each; then a relay is killed."""
+    size = 10 if quick else 50
+    with Fleet(size) as fleet:
+        rows, series = _converge(fleet, f"{size} daemons", Bar("<=", 15.0))
+        rows += _reachable(fleet)
+        rows += _kill_relay(fleet)
+    return Part(rows, series)
+
+
+def by_dht(quick: bool) -> Part:
+    """Let the contact be known to the DHT alone: peers are found by their topic."""
+    size = 10 if quick else 50
+    with Fleet(size, by_hand=False) as fleet:
+        rows, series = _converge(fleet, f"{size} daemons, by the DHT's topic alone", None)
+    return Part(rows, series)
+
+
+def two_hundred(quick: bool) -> Part:
+    """200 nodes, each a daemon in a process of its own."""
+    size = 20 if quick else 200
+    with Fleet(size) as fleet:
+        rows, series = _converge(fleet, f"{size} daemons", Bar("<=", 60.0))
+    return Part(rows, series)
+
+
+def _converge(fleet: Fleet, name: str, bar: Bar | None) -> tuple[list[Row], dict[str, list[float]]]:
+    fleet.start()
+    if not fleet.wait(fleet.ready, PATIENCE):
+        return [Row(f"{name}: converged", None, bar=bar, note="not all were ready")], {}
+    PROGRESS.print(f"{name}: ready after {fleet.last_ready() - fleet.started:.1f} s")
+    right = fleet.wait(lambda: not fleet.wrong(), PATIENCE)
+    until = fleet.last_change()
+    cpu = sum(one.cpu for one in fleet.told.values())
+    time.sleep(HOLD)
+    if not right or fleet.wrong():
+        missing = sum(len(lacks) + len(false) for lacks, false in fleet.wrong().values())
+        return [Row(f"{name}: converged", None, bar=bar, note=f"{missing} entries wrong")], {}
+    records = sum(len(one.listed) for one in fleet.told.values())
+    rows = [
+        Row(
+            f"{name}: all lists right, after the last was ready",
+            _since_ready(fleet, until),
+            " s",
+            bar=bar,
+        ),
+        Row(f"{name}: the same, after the first was started", until - fleet.started, " s"),
+        Row(f"{name}: CPU a daemon, start included", cpu / len(fleet.members), " s"),
+        Row(f"{name}: CPU a record learnt, start included", 1000 * cpu / records, " ms"),
+    ]
+    return rows, {"right": _curve(fleet)}
+
+
+def _curve(fleet: Fleet) -> list[float]:
+    """Return the share of all entries that were there, each second from the first start."""
+    wanted = fleet.connectable()
+    total = sum(len(wanted - {peer}) for peer in fleet.pids)
+    seconds = int(fleet.last_change() - fleet.started) + 2
+    curve = []
+    for second in range(seconds):
+        at = fleet.started + second
+        there = sum(len(_at(told.lists, at) & wanted) for told in fleet.told.values())
+        curve.append(there / total)
+    return curve
+
+
+def _at(lists: list[tuple[float, dict[str, str]]], at: float) -> set[str]:
+    said = [listed for when, listed in lists if when <= at]
+    return set(said[-1]) if said else set()
+
+
+def _reachable(fleet: Fleet) -> list[Row]:
+    """Try everybody on one list: who is direct is dialled, who is relayed is probed."""
+    visit = asyncio.run(visited(fleet.net.public(), fleet.members[0].host.address, TOPIC))
+    return [
+        Row("listed as connectable and tried", visit.tried),
+        Row("of them not reached", visit.failed, bar=Bar("<=", 0)),
+        Row("a newcomer's list, after its start", visit.seconds, " s"),
+    ]
+
+
+def _kill_relay(fleet: Fleet) -> list[Row]:
+    """Kill the relay that most peers are attached to, and see when nobody is led there any more."""
+    observer = fleet.told[fleet.members[0].peer_id].listed
+    publics = {one.peer_id for one in fleet.members[1:] if one.kind == "public"}
+    used = Counter(relay for relay in observer.values() if relay in publics)
+    if not used:
+        return [Row("a relay is killed", None, bar=Bar("<=", 60.0), note="no relay was in use")]
+    relay, attached = used.most_common(1)[0]
+    moved = {peer for peer, over in observer.items() if over == relay}
+    PROGRESS.print(f"killing a relay with {attached} peers")
+    killed = fleet.kill(relay)
+
+    def elsewhere() -> bool:
+        return all(
+            all(told.listed.get(peer, relay) != relay for peer in moved - {who})
+            for who, told in fleet.told.items()
+            if who in fleet.pids
+        )
+
+    again = fleet.wait(elsewhere, SLOWEST_HANDOVER)
+    led = max(_led_until(told.lists, relay, killed) for told in fleet.told.values())
+    there = max(_there_again(fleet, moved, relay, killed), default=0.0)
+    visit = asyncio.run(_probed(fleet, moved))
+    handover = Row(
+        "relay killed: all list its peers through another", there, " s", bar=Bar("<=", 60.0)
+    )
+    if not again:
+        handover = Row(handover.what, None, bar=bar, note="not all did")
+    return [
+        Row("relay killed: last list that led over it", led, " s", bar=Bar("<=", 60.0)),
+        handover,
+        Row("relay killed: its peers, of so many that answer a probe", visit.tried - visit.failed),
+        Row("relay killed: its peers that do not", visit.failed, bar=Bar("<=", 0)),
+    ]
+
+
+async def _probed(fleet: Fleet, moved: set[str]) -> Visit:
+    address = fleet.members[0].host.address
+    return await visited(fleet.net.public(), address, TOPIC, only=moved)
+
+
+def _led_until(lists: list[tuple[float, dict[str, str]]], relay: str, killed: float) -> float:
+    """Return how long after the kill a list still led over that relay (s)."""
+    last = 0.0
+    for (_, listed), (changed, _) in zip(lists, [*lists[1:], (time.monotonic(), {})], strict=True):
+        if relay in listed.values():
+            last = max(last, changed - killed)
+    return last
+
+
+def _there_again(fleet: Fleet, moved: set[str], relay: str, killed: float) -> list[float]:
+    """Return when each running daemon listed each of `moved` over another relay (s after)."""
+    found = []
+    for who in fleet.pids:
+        for peer in moved - {who}:
+            others = (
+                at for at, listed in fleet.told[who].lists if listed.get(peer, relay) != relay
+            )
+            found.append(max(0.0, next(others, time.monotonic()) - killed))
+    return found

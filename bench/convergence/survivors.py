@@ -1,0 +1,49 @@
+"""What holds where others fail: all routers and registries dead, and liars in the exchange."""
+
+import random
+import time
+
+import uvloop
+
+from bench.convergence.fleet import Fleet
+from bench.convergence.liar import Measured, lied_to
+from bench.direct.report import Bar, Row
+from bench.parts import Part
+
+PATIENCE = 120.0  # s
+FAKES = 10_000
+
+
+def survivors(quick: bool) -> Part:
+    """Stop a fleet, take its routers away, and start it again: only the stores know anybody."""
+    size = 10 if quick else 20
+    with Fleet(size) as fleet:
+        fleet.start()
+        if not fleet.wait(lambda: fleet.ready() and not fleet.wrong(), PATIENCE):
+            return Part([Row("from the stores", None, note="the fleet never converged")])
+        time.sleep(2.0)  # what is written behind is written
+        fleet.stop()
+        for member in fleet.members:
+            settings = member.settings
+            settings.dht.bootstrap_nodes = ["81.250.250.250:6881"]
+            settings.peer_discovery.contacts = []
+            settings.registry.urls = ["http://81.250.250.251:30681"]
+        fleet.forget()
+        fleet.start()
+        right = fleet.wait(lambda: fleet.listing() and not fleet.wrong(), PATIENCE)
+        took = fleet.last_change() - fleet.started if right else None
+    what = f"{size} daemons, every router and registry dead: all lists right, from the stores"
+    return Part([Row(what, took, " s", bar=Bar("<=", 60.0), note="" if right else "never")])
+
+
+def liars(quick: bool) -> Part:
+    """Have a liar tell of 10,000 peers that are not there, and show what is forged."""
+    measured: Measured = uvloop.run(lied_to(FAKES // 10 if quick else FAKES, random.Random(1)))
+    return Part(
+        [
+            Row("fake peers told of by a liar", measured.told),
+            Row("of them known, or listed as connectable", measured.listed, bar=Bar("<=", 0)),
+            Row("memory gained meanwhile", measured.megabytes, " MB", bar=Bar("<=", 10.0)),
+            Row("lookups they cost", measured.lookups, bar=Bar("<=", 60)),
+        ]
+    )

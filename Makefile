@@ -46,6 +46,7 @@ FUZZ_SECONDS ?= 120
 fuzz: build $(VENV)/fuzz.done
 	$(RUN) tests.fuzz codec $(FUZZ_SECONDS)
 	$(RUN) tests.fuzz core $(FUZZ_SECONDS)
+	$(RUN) tests.fuzz exchange $(FUZZ_SECONDS)
 
 build: $(VENV)/build.done
 

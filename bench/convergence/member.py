@@ -25,7 +25,7 @@ from dhtmeta.daemon.metrics import traffic
 from dhtmeta.daemon.status import State
 from dhtmeta.testing.netns import Host
 
-LOOK = 0.1  # s between looks whether there is news
+LOOK = 0.2  # s between looks whether there is news
 LIST = 1.0  # s between looks at the list where there is none
 
 

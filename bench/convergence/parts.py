@@ -58,7 +58,7 @@ def _converge(fleet: Fleet, name: str, bar: Bar | None) -> tuple[list[Row], dict
     rows = [
         Row(
             f"{name}: all lists right, after the last was ready",
-            _since_ready(fleet, until),
+            max(0.0, until - fleet.last_ready()),
             " s",
             bar=bar,
         ),
@@ -120,13 +120,12 @@ def _kill_relay(fleet: Fleet) -> list[Row]:
     led = max(_led_until(told.lists, relay, killed) for told in fleet.told.values())
     there = max(_there_again(fleet, moved, relay, killed), default=0.0)
     visit = asyncio.run(_probed(fleet, moved))
-    handover = Row(
-        "relay killed: all list its peers through another", there, " s", bar=Bar("<=", 60.0)
-    )
+    bar, what = Bar("<=", 60.0), "relay killed: all list its peers through another"
+    handover = Row(what, there, " s", bar=bar)
     if not again:
-        handover = Row(handover.what, None, bar=bar, note="not all did")
+        handover = Row(what, None, bar=bar, note="not all did")
     return [
-        Row("relay killed: last list that led over it", led, " s", bar=Bar("<=", 60.0)),
+        Row("relay killed: last list that led over it", led, " s", bar=bar),
         handover,
         Row("relay killed: its peers, of so many that answer a probe", visit.tried - visit.failed),
         Row("relay killed: its peers that do not", visit.failed, bar=Bar("<=", 0)),

@@ -38,7 +38,7 @@ def configure_logs(settings: Log) -> None:
     logging.getLogger("quic").setLevel(_QUIC_LEVEL)
 
 
-_QUIC_LEVEL = logging.WARNING  # below it aioquic tells of every handshake
+_QUIC_LEVEL = logging.ERROR  # below it aioquic tells of handshakes, and of what peers do wrong
 
 
 def _renderer(json: bool) -> Any:

@@ -15,6 +15,7 @@ from dhtmeta.const import (
     DIALS_A_ROUND,
     DIALS_AT_ONCE,
     DIALS_REMEMBERED,
+    NEIGHBOURS,
 )
 from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.link import Link
@@ -45,8 +46,8 @@ class Dialler:
         self._slots = asyncio.Semaphore(DIALS_AT_ONCE)
 
     def begin_round(self) -> None:
-        """Allow DIALS_A_ROUND more attempts."""
-        self._left = DIALS_A_ROUND
+        """Allow DIALS_A_ROUND more attempts, one where enough are connected who can tell."""
+        self._left = DIALS_A_ROUND if len(self._exchange.links) < NEIGHBOURS else 1
 
     def link_at(self, endpoint: Endpoint) -> Link | None:
         """Return the open connection with who is there, whoever dialled: all use one port."""

@@ -32,6 +32,7 @@ from dhtmeta.const import (
     EXCHANGE_LINKS,
     EXCHANGE_LINKS_EACH,
     EXCHANGE_WINDOW,
+    FIRST_ROUND_TRIP,
     LINKS_PER_PEER,
     SHUNNED,
     SHUNNED_FOR,
@@ -276,6 +277,7 @@ def _configurations() -> tuple[QuicConfiguration, QuicConfiguration]:
         "idle_timeout": EXCHANGE_IDLE,
         "max_data": EXCHANGE_WINDOW,
         "max_stream_data": EXCHANGE_WINDOW,
+        "initial_rtt": FIRST_ROUND_TRIP,
         "supported_versions": [QuicProtocolVersion.VERSION_1],
     }
     key = Ed25519PrivateKey.generate()

@@ -31,7 +31,8 @@ class Neighbours:
     def missing(self) -> list[Candidate]:
         """Return known peers to connect to: neighbours that are missing, and some to be checked."""
         linked = {link.peer_id for link in self._exchange.links}
-        wanted = max(0, NEIGHBOURS - len(self._dialled())) + self._checks()
+        enough = len(linked) >= 2 * NEIGHBOURS
+        wanted = self._checks() + (0 if enough else max(0, NEIGHBOURS - len(self._dialled())))
         peers = list(self._around.store.peers)
         found: list[Candidate] = []
         for peer in self._rng.sample(peers, min(len(peers), 20 * wanted)):

@@ -128,11 +128,14 @@ class Ourselves:
         return {(topic, public[1]) for topic in topics}
 
     def presence(self) -> Presence | None:
-        """Return what a registry is told of us: nothing before our record is published."""
-        if self.own is None or self._around.visiting:
-            return None
+        """Return what a registry is told of us: nothing before others can reach us.
+
+        Our record may still be missing: with a dead DHT it goes out once a peer is met.
+        """
         public = self.reachability.reach.public
         dialable = public is not None and not self.is_private
+        if self._around.visiting or (self.own is None and not dialable):
+            return None
         return Presence(
             identity=self._around.identity(),
             port=public[1] if public is not None and dialable else None,

@@ -21,6 +21,7 @@ from dhtmeta.const import (
     DIAL_BACK_INTERVAL,
     DIAL_BACKS_FAILED,
     DIAL_DEADLINE,
+    PROOF_DELAY,
     REACH_PATIENCE,
     REACH_POLL,
     SEEN_BY,
@@ -66,6 +67,7 @@ class Reachability:
         self._loop = asyncio.get_running_loop()
         self._patient_until = self._loop.time() + REACH_PATIENCE
         self._own: Endpoint | None = None
+        self._prove_from = self._loop.time() + PROOF_DELAY
         self._is_asking = False
         self._last_type = ""  # of our NAT: with fewer peers it is still the same
         self._seen: dict[bytes, Endpoint] = {}  # by peer id: how those we dialled see us
@@ -186,7 +188,9 @@ class Reachability:
         now = self._loop.time()
         if self._is_asking:
             return
-        for claim in self.claims():
+        for claim, is_believed in self.claims().items():
+            if is_believed and now < self._prove_from:
+                continue
             if self._proven.get(claim, -DIAL_BACK_INTERVAL) + DIAL_BACK_INTERVAL > now:
                 continue
             link = self._whom_to_ask(claim, now)

@@ -11,6 +11,7 @@ import random
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from cachetools import TTLCache
 
@@ -31,7 +32,7 @@ from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import probe_bytes
 from dhtmeta.discovery.relay import RelayDesk
 from dhtmeta.engine.cache import Cached
-from dhtmeta.engine.evidence import Evidence, WatchedRelay
+from dhtmeta.engine.evidence import Evidence
 from dhtmeta.errors import DhtmetaError, InvalidRecord, NotProven
 from dhtmeta.krpc import exchange as wire
 from dhtmeta.krpc.compact import Endpoint
@@ -88,23 +89,37 @@ class RelayWatch:
 
     def _fresh_for(self, cached: Cached) -> float:
         """Return for how long (s) a record need not be doubted, less some, so that not all ask."""
+        if self._evidence.is_caught(cached.item.target):
+            return 0.0
         record = record_of(cached)
         age = abs(self._clock() - record.timestamp) if record is not None else SESSION_LIFETIME
         return max(0.0, (SESSION_LIFETIME - age) * self._rng.uniform(0.3, 0.8) - REQUEST_TIMEOUT)
 
     async def run(self) -> None:
         """Watch, until cancelled."""
+        try:
+            await self._watch()
+        finally:
+            for looking in self._looking.values():
+                looking.cancel()
+
+    async def _watch(self) -> None:
         while True:
             now = self._loop.time()
             due = [relay for relay, at in self._due.items() if now >= at]
             for relay in due:
                 self._due[relay] = now + RELAY_WATCH * self._rng.uniform(0.8, 1.0)
-            await asyncio.gather(*(self._look(one) for one in due))
+                if relay not in self._looking:  # one that does not answer holds up no other
+                    looking = self._looking[relay] = self._loop.create_task(self._look(relay))
+                    looking.add_done_callback(partial(self._looked, relay))
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._next() - self._loop.time()):
                     await self._new.wait()
                     await asyncio.sleep(WATCH_DELAY)
             self._new.clear()
+
+    def _looked(self, relay: bytes, looking: "asyncio.Task[None]") -> None:
+        del self._looking[relay]
 
     def _next(self) -> float:
         return min(self._due.values(), default=self._loop.time() + RELAY_WATCH)
@@ -120,11 +135,8 @@ class RelayWatch:
             self._evidence.relays.pop(relay, None)
             return
         self._peers[relay] = set(over)
-        watched = self._evidence.watch(relay)
-        if watched is None:
-            return
         try:
-            await self._ask(relay, over, watched)
+            await self._ask(relay, over)
         except DhtmetaError as error:
             log.debug("relay %s: %s", relay.hex(), error)
         except Exception:
@@ -135,11 +147,9 @@ class RelayWatch:
         info = None if held is None else _over_relay(held)
         return info if info is not None and info.connected_relay == relay.hex() else None
 
-    async def _ask(
-        self, relay: bytes, over: dict[bytes, NetworkInfo], watched: WatchedRelay
-    ) -> None:
+    async def _ask(self, relay: bytes, over: dict[bytes, NetworkInfo]) -> None:
         if relay == self._own_id():
-            return self._ask_ourselves(over, watched)
+            return self._ask_ourselves(relay, over)
         link = await self._link(relay, next(iter(over.values())))
         asked = list(over)[:ATTACHED_AT_ONCE]
         holding = await link.request(lambda r: wire.Held(r=r, peers=asked), wire.Holding)
@@ -149,8 +159,8 @@ class RelayWatch:
         answers = await asyncio.gather(*(self.probe(link, peer) for peer, _ in new))
         self._probed.update(zip(new, answers, strict=True))
         is_trusted = 2 * sum(answers) >= len(answers)
-        watched.attached = {one[0] for one in sessions if self._probed.get(one, is_trusted)}
-        watched.answered_at = self._clock()
+        there = {one[0] for one in sessions if self._probed.get(one, is_trusted)}
+        self._evidence.attached(relay, set(asked), there, self._clock())
         return None
 
     def _to_probe(self, sessions: set[_Named]) -> list[_Named]:
@@ -158,9 +168,9 @@ class RelayWatch:
         unproven = [one for one in sessions if not self._probed.get(one)]
         return sorted(unproven, key=lambda one: one in self._probed)[:PROBES_AT_ONCE]
 
-    def _ask_ourselves(self, over: dict[bytes, NetworkInfo], watched: WatchedRelay) -> None:
-        watched.attached = {peer for peer in over if self._desk.held(peer) is not None}
-        watched.answered_at = self._clock()
+    def _ask_ourselves(self, relay: bytes, over: dict[bytes, NetworkInfo]) -> None:
+        there = {peer for peer in over if self._desk.held(peer) is not None}
+        self._evidence.attached(relay, set(over), there, self._clock())
 
     async def _link(self, relay: bytes, info: NetworkInfo) -> Link:
         link = self._exchange.link_to(relay)

@@ -28,6 +28,7 @@ class Evidence:
     def __init__(self) -> None:
         self.relays: dict[bytes, WatchedRelay] = {}
         self._failed: LRUCache[bytes, tuple[int, int]] = LRUCache(SILENT_PEERS)  # times, seq
+        self._caught: LRUCache[bytes, bool] = LRUCache(SILENT_PEERS)
 
     def reached(self, peer_id: bytes) -> None:
         """Note that a peer answered."""
@@ -37,6 +38,20 @@ class Evidence:
         """Note that a peer did not answer where its record of that seq says."""
         times, since = self._failed.get(peer_id, (0, seq))
         self._failed[peer_id] = (times + 1 if since == seq else 1, seq)
+
+    def attached(self, relay_id: bytes, asked: set[bytes], there: set[bytes], now: float) -> None:
+        """Note which of the peers that a relay was asked about are attached to it."""
+        watched = self.watch(relay_id)
+        if watched is not None:
+            watched.attached, watched.answered_at = there, now
+        for peer_id in asked - there:
+            self._caught[peer_id] = True
+        for peer_id in there:
+            self._caught.pop(peer_id, None)
+
+    def is_caught(self, peer_id: bytes) -> bool:
+        """Whether a peer named a relay that had no session for it: only relays are believed now."""
+        return peer_id in self._caught
 
     def watch(self, relay_id: bytes) -> WatchedRelay | None:
         """Have a relay count as asked from now on; None where too many are.
@@ -68,10 +83,14 @@ class Evidence:
         if relay is None:
             full = len(self.relays) >= RELAYS_WATCHED
             return f"relay {relay_id.hex()} is one more than can be asked" if full else ""
-        if relay.answered_at is None:
+        peer_id, answered_at = bytes.fromhex(record.peer_id), relay.answered_at
+        is_current = answered_at is not None and now - answered_at <= SESSION_LIFETIME
+        if is_current and peer_id in relay.attached:
+            return ""
+        if abs(now - record.timestamp) < SESSION_LIFETIME and peer_id not in self._caught:
+            return ""  # its owner held the session when this was signed
+        if answered_at is None:
             return f"relay {relay_id.hex()} has not answered yet"
-        if now - relay.answered_at > SESSION_LIFETIME:
-            return f"relay {relay_id.hex()} has not answered for {now - relay.answered_at:,.0f} s"
-        if bytes.fromhex(record.peer_id) not in relay.attached:
-            return f"relay {relay_id.hex()} has no session for it"
-        return ""
+        if not is_current:
+            return f"relay {relay_id.hex()} has not answered for {now - answered_at:,.0f} s"
+        return f"relay {relay_id.hex()} has no session for it"

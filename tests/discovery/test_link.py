@@ -1,14 +1,13 @@
-"""Connections with liars: what a peer may say, when, how often, and how much it can make us keep."""
+"""Connections with liars: what a peer may say, when, how often, how much it can make us keep."""
 
 import asyncio
 import gc
 import socket
 import time
-
+import weakref
 from typing import Any
 
 import pytest
-from aioquic.buffer import Buffer
 from aioquic.quic.connection import QuicConnection
 from aioquic.quic.packet import QuicFrameType
 
@@ -76,7 +75,7 @@ async def test_a_server_that_takes_any_alpn_is_left() -> None:
     configuration, _ = _configurations()
     configuration.alpn_protocols = None
     async with end() as ours, raw_server(configuration, lambda server: None) as endpoint:
-        with pytest.raises(NotProven, match="no exchange"):
+        with pytest.raises(DhtmetaError):
             await ours.dial(endpoint)
 
 
@@ -173,6 +172,8 @@ async def test_a_closed_exchange_dials_nobody() -> None:
         assert not rest(ours)
 
 
+# uvloop leaves the transport of a bind that fails to the garbage collector, which warns
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_port_that_is_taken_is_named() -> None:
     async with end() as theirs:
         host, port = theirs.endpoint
@@ -262,7 +263,7 @@ async def test_a_second_stream_ends_the_connection(proven: bool, stream: int) ->
         client._quic._remote_max_stream_data_uni = 100
         client.send_bytes(b"\0", stream)
         await client.until_cut_off()
-        assert not theirs._all
+        await until(lambda: not theirs._all)
 
 
 @pytest.mark.parametrize("proven", [False, True])
@@ -363,21 +364,20 @@ def kept(exchange: Exchange) -> int:
 def send_beyond(client: Raw, offset: int, data: bytes, stream: int = 0) -> None:
     """Send a piece of a stream whose begin is missing, past what flow control allows or not."""
     quic = client._quic
-    write = QuicConnection._write_application
 
     def with_a_gap(builder: Any, path: Any, now: float) -> None:
         from aioquic import tls
         from aioquic.quic.packet import QuicPacketType
 
         builder.start_packet(QuicPacketType.ONE_RTT, quic._cryptos[tls.Epoch.ONE_RTT])
-        buffer: Buffer = builder.start_frame(QuicFrameType.STREAM_BASE | 4 | 2, capacity=1100)
+        buffer = builder.start_frame(QuicFrameType.STREAM_BASE | 4 | 2, capacity=1100)
         buffer.push_uint_var(stream)
         buffer.push_uint_var(offset)
         buffer.push_uint_var(len(data))
         buffer.push_bytes(data)
-        quic._write_application = lambda *args: write(quic, *args)  # type: ignore[method-assign]
+        del quic.__dict__["_write_application"]
 
-    quic._write_application = with_a_gap  # type: ignore[method-assign]
+    setattr(quic, "_write_application", with_a_gap)  # noqa: B010
     client.transmit()
 
 
@@ -407,7 +407,7 @@ async def test_a_gap_at_the_begin_makes_us_keep_no_more_than_the_window(proven: 
         assert 0.8 * EXCHANGE_WINDOW < most <= EXCHANGE_WINDOW
         send_beyond(client, before + 2 * EXCHANGE_WINDOW, bytes(1000))
         await client.until_cut_off()
-        assert not theirs._all
+        await until(lambda: not theirs._all)
 
 
 async def test_the_window_slides_with_what_was_read() -> None:
@@ -584,8 +584,7 @@ async def test_who_is_shunned_is_not_met_again() -> None:
         await until(lambda: not theirs.links)
         async with end(liar, "127.0.0.2:0") as moved:
             with pytest.raises(NotProven, match="it lied"):
-                link = await ours.dial(moved.endpoint)
-                await link.measure()
+                await ours.dial(moved.endpoint)
         assert not ours.links
 
 
@@ -600,7 +599,6 @@ async def test_a_request_is_answered_refused_or_given_up() -> None:
         theirs.on(wire.Attach, lambda link, one: link.say(wire.Refused(r=one.r, why=b"no relay")))
         link = await ours.dial(theirs.endpoint)
         assert (await link.measure()).r == 1
-        assert link.round_trip > 0
         with pytest.raises(RemoteError, match="no relay"):
             await link.request(attach, wire.Attached)
         with pytest.raises(DeadlineExceeded, match=r"in 0\.05 s"):
@@ -674,17 +672,23 @@ async def test_close_ends_everything_within_a_second(state: str) -> None:
             assert not [task for task in ours_only if not task.done()]
 
 
+async def gone(exchange: Exchange) -> None:
+    await until(lambda: not rest(exchange))
+
+
 async def test_many_connections_leave_nothing_behind() -> None:
     async with end() as ours, end() as theirs:
+        begun = list[weakref.ref[Link]]()
         for _ in range(20):
             link = await ours.dial(theirs.endpoint)
+            begun += [weakref.ref(one) for one in ours._all | theirs._all]
             link.hang_up()
         for exchange in (ours, theirs):
-            await until(lambda exchange=exchange: not rest(exchange))
+            await gone(exchange)
         del link
         gc.collect()
-        left = [one for one in gc.get_objects() if type(one) is Link]
-        assert len(left) <= 2  # what the last frames still hold
+        assert len(begun) >= 40
+        assert not [one for one in begun if one() is not None]
 
 
 async def test_the_peer_is_told_of_the_end() -> None:
@@ -696,5 +700,3 @@ async def test_the_peer_is_told_of_the_end() -> None:
             await until(lambda: theirs.links)
         await until(lambda: gone)
         assert not theirs.links
-
-

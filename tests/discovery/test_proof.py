@@ -227,7 +227,7 @@ async def test_a_signature_is_looked_at_once_for_each_side(monkeypatch: pytest.M
 
     async with end(THEIRS) as theirs, raw(theirs.endpoint) as liar:
         meeting = await liar.greet(OURS)
-        monkeypatch.setattr(proof.ed25519, "verify", counted)
+        monkeypatch.setattr(ed25519, "verify", counted)
         wrong = wire.Proof(sig=meeting.prove(LIAR, CLIENT))
         liar.send(*[wrong] * 20)
         await liar.until_cut_off()

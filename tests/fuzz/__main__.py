@@ -10,9 +10,9 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["dhtmeta.krpc", "dhtmeta.dht.direct", "tests.reference"]):
-    from tests.fuzz import datagrams, direct
+    from tests.fuzz import datagrams, direct, frames
 
-TARGETS = {"codec": datagrams, "core": direct}
+TARGETS = {"codec": datagrams, "core": direct, "exchange": frames}
 
 
 def main(name: str, seconds: str) -> None:

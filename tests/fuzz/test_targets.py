@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from dhtmeta.dht.direct.core import Core
 from dhtmeta.dht.direct.put import Put
 from dhtmeta.dht.direct.search import Search
+from dhtmeta.krpc.exchange import Ask, Frames
+from dhtmeta.krpc.exchange import decode as decode_frame
+from dhtmeta.krpc.exchange import encode as wire_encode
 from dhtmeta.krpc.messages import Message, Response
-from tests.fuzz import datagrams, direct
+from tests.fuzz import datagrams, direct, frames
 from tests.fuzz.script import Script
-from tests.krpc import strategies
+from tests.krpc import exchange_strategies, strategies
 
 played = settings(deadline=None, max_examples=100)
 
@@ -52,6 +55,32 @@ def play_seeds() -> None:
     assert any(one.refused for one in outcomes)
     assert any(one.converged for one in outcomes)
     assert any(isinstance(one, Put) and one.outcome.accepted for one in ended)
+
+
+@pytest.mark.parametrize("seed", frames.SEEDS, ids=len)
+def test_the_exchanges_codec_keeps_its_promise_for_the_seeds(seed: bytes) -> None:
+    assert frames.read(seed[1:], 5)[1] is None
+    frames.check(seed)
+
+
+@given(data=exchange_strategies.streams)
+@played
+def test_the_exchanges_codec_keeps_its_promise(data: bytes) -> None:
+    frames.check(data)
+
+
+def test_an_exchange_that_loses_a_field_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "encode", lambda message: wire_encode(Ask()))
+    with pytest.raises(AssertionError):
+        frames.check(frames.SEEDS[0])
+
+
+def test_frames_that_depend_on_how_they_are_cut_are_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Frames, "feed", lambda self, data: iter([decode_frame(data[4:])]))
+    with pytest.raises(AssertionError):
+        frames.check(frames.SEEDS[0])
 
 
 def test_a_codec_that_loses_something_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,8 @@ from dhtmeta.values.record import format_endpoint
 
 log = logging.getLogger(__name__)
 
+NEAR = ("lan", "contact")  # sources that nobody far away can speak through
+
 
 class Acquaintance:
     """Meets candidates. `on_news` is to be told of each item that is new here."""
@@ -40,6 +42,8 @@ class Acquaintance:
             endpoint, key = candidate.endpoint, candidate.public_key
             if key is not None and peer_id(key) == self._around.own_id:
                 return False
+            if endpoint is not None and not self._is_usable(candidate.source, endpoint):
+                endpoint = None
             if endpoint is not None and self._dialler.may(endpoint, by_name=key is not None):
                 await self._dial(key, endpoint)
             elif key is not None:
@@ -47,6 +51,10 @@ class Acquaintance:
         except DhtmetaError as error:
             log.debug("candidate of %s: %s", candidate.source, error)
         return len(self._around.store.peers) > known
+
+    def _is_usable(self, source: str, endpoint: Endpoint) -> bool:
+        """Whether to dial there: who is on our LAN, or known by hand, may have any address."""
+        return source in NEAR or self._around.may_dial(endpoint)
 
     async def _dial(self, key: bytes | None, endpoint: Endpoint) -> None:
         """Have who is there say who they are; it counts against who should be, and is not."""
@@ -56,7 +64,8 @@ class Acquaintance:
                 raise NotProven(f"at {format_endpoint(endpoint)} is another than was said")
         except DhtmetaError:
             held = None if key is None else self._around.held(peer_id(key))
-            if held is not None and exchange_of(held) == endpoint:
+            others_answer = self._dialler.connected > 0  # else it may be our own network
+            if held is not None and exchange_of(held) == endpoint and others_answer:
                 self._around.resolver.evidence.missed(held.item.target, held.item.seq)
             raise
         await self.hear(link)
@@ -89,7 +98,13 @@ class Acquaintance:
             await self._around.resolver.query(key, deadline=LOOKUP_DEADLINE)
 
     def opened(self, link: Link) -> None:
-        """Note who answered, and tell the DHT: so one comes together where all routers are dead."""
+        """Note who answered, and tell the DHT: so one comes together where all routers are dead.
+
+        The first one to answer shows that our network is there again: what failed is forgotten.
+        """
+        if self._dialler.connected <= 1:
+            self._dialler.forgive()
+            self._around.resolver.evidence.forgive()
         self._around.resolver.evidence.reached(link.peer_id)
         if link.dht_port:
             with contextlib.suppress(NetworkUnreachable):

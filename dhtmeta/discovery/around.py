@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from dhtmeta.config import Settings
 from dhtmeta.dht.carrier import Carrier
 from dhtmeta.dht.mapping import Outside
+from dhtmeta.discovery.candidate import may_be_dialled
 from dhtmeta.engine.cache import Cached
 from dhtmeta.engine.connectability import Verdict
 from dhtmeta.engine.resolve import Resolver
@@ -43,6 +44,10 @@ class Around:
     def held(self, peer_id: bytes) -> Cached | None:
         """Return the item of a peer (20 bytes) that is held and may be used, fresh or stale."""
         return self.resolver.cache.usable(peer_id, self.clock())
+
+    def may_dial(self, endpoint: Endpoint) -> bool:
+        """Whether an address that a stranger named may be dialled."""
+        return may_be_dialled(endpoint, allow_non_global=self.allow_non_global)
 
     def is_direct(self, held: Cached) -> bool:
         """Whether a connection to the peer itself makes sense now."""

@@ -49,6 +49,15 @@ class Dialler:
         """Allow DIALS_A_ROUND more attempts, one where enough are connected who can tell."""
         self._left = DIALS_A_ROUND if len(self._exchange.links) < NEIGHBOURS else 1
 
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        return len(self._exchange.links)
+
+    def forgive(self) -> None:
+        """Forget which addresses failed: it was our own network."""
+        self._failed.clear()
+
     def link_at(self, endpoint: Endpoint) -> Link | None:
         """Return the open connection with who is there, whoever dialled: all use one port."""
         return next((one for one in self._exchange.links if one.remote == endpoint), None)

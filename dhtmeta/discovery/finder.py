@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import ipaddress
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 
 from cachetools import LRUCache
 
 from dhtmeta.const import KNOWN_PEERS, LAN_RETRY, RELAY_POLL, SETTLED
+from dhtmeta.dht.address import parse_listen
 from dhtmeta.discovery.acquaintance import Acquaintance
 from dhtmeta.discovery.around import Around, exchange_of, record_of
 from dhtmeta.discovery.attachment import Attachment
@@ -61,7 +63,11 @@ class Finder:
         ttl = around.settings.metadata_cache.ttl_seconds
         self.upkeep = Upkeep(around.store, around.resolver, self._concerns, ttl, around.clock)
         self.registry = RegistrySource(
-            around.settings.registry.urls, topic, self.ourselves.presence, heard=self._take_in
+            around.settings.registry.urls,
+            topic,
+            self.ourselves.presence,
+            heard=self._take_in,
+            local_ip=_own_ip(listen),
         )
         interval = around.settings.peer_discovery.discovery_interval
         self.ladder = Ladder(self._sources(), self.acquaintance.meet, self._is_alone, interval, rng)
@@ -94,6 +100,7 @@ class Finder:
             around.resolver.evidence,
             around.held,
             lambda: around.own_id,
+            around.may_dial,
             around.clock,
             self._rng,
         )
@@ -258,6 +265,7 @@ class Finder:
         self.gossip.tell(cached)
         self.watch.note(cached)
         self.acquaintance.on_news(cached)
+        self.ladder.go_on("exchange")
         if (endpoint := exchange_of(cached)) is not None:
             self._at[endpoint] = cached.item.target
         record = record_of(cached)
@@ -305,6 +313,12 @@ class Finder:
             known.topic == self.topic and self._around.held(peer) is not None
             for peer, known in peers
         )
+
+
+def _own_ip(listen: str) -> str:
+    """Return the address that others are to see us at, "" where that is any of ours."""
+    host, _ = parse_listen(listen)
+    return "" if ipaddress.ip_address(host).is_unspecified else host
 
 
 class _Lan:

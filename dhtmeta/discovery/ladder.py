@@ -90,6 +90,12 @@ class Ladder:
                 rung.wait = FIRST_ROUND
                 rung.wake.set()
 
+    def go_on(self, source: str) -> None:
+        """Ask that source again soon: somebody new was found through it."""
+        for rung in self._first:
+            if rung.source.name == source:
+                rung.wait = min(rung.wait, FIRST_ROUND)
+
     async def run(self) -> None:
         """Ask them all, until cancelled: often while somebody new is found, then every interval."""
         await asyncio.gather(

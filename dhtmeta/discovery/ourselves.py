@@ -139,6 +139,7 @@ class Ourselves:
         return Presence(
             identity=self._around.identity(),
             port=public[1] if public is not None and dialable else None,
+            ip=public[0] if public is not None and dialable else "",
             is_relay=self.relay_address() is not None,
             item=self.own,
         )

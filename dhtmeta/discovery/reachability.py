@@ -122,7 +122,8 @@ class Reachability:
     def claims(self) -> dict[Endpoint, bool]:
         """Return where others may reach us, the likeliest first, and whether that is believed.
 
-        What a gateway maps is, and our own address unless peers see another one.
+        What a gateway maps is, and our own address unless peers see another one. While no peer sees
+        us, we are where we were found last.
         """
         own, outside, seen = self.own, self._outside(), self._seen_host()
         if own is None:
@@ -132,6 +133,7 @@ class Reachability:
             claims[outside.external_address, outside.mappings[own[1]]] = True
         if seen in (None, own[0]):
             claims.setdefault(own, True)
+            claims = dict.fromkeys(self._proven if seen is None else (), False) | claims
         else:
             claims.setdefault((seen, own[1]), False)
         return {one: sure for one, sure in claims.items() if self._allow or is_global(one[0])}
@@ -180,7 +182,8 @@ class Reachability:
             self._news.set()
 
     def _on_close(self, link: Link) -> None:
-        self._seen.pop(link.peer_id, None)
+        if not any(one.peer_id == link.peer_id for one in self._exchange.links):
+            self._seen.pop(link.peer_id, None)
         self._answered.pop(link.peer_id, None)
 
     def _ask_back(self) -> None:

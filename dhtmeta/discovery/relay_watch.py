@@ -57,13 +57,14 @@ class RelayWatch:
         evidence: Evidence,
         held: Held,
         own_id: Callable[[], bytes],
+        may_dial: Callable[[Endpoint], bool],
         clock: Callable[[], float],
         rng: random.Random,
     ) -> None:
         self._rng = rng
         self._exchange, self._desk = exchange, desk
         self._evidence, self._held = evidence, held
-        self._own_id, self._clock = own_id, clock
+        self._own_id, self._may_dial, self._clock = own_id, may_dial, clock
         self._peers: dict[bytes, set[bytes]] = {}  # relay -> who may be attached to it
         self._due: dict[bytes, float] = {}  # relay -> when it is asked, loop time
         self._new = asyncio.Event()
@@ -176,7 +177,10 @@ class RelayWatch:
         link = self._exchange.link_to(relay)
         if link is not None:
             return link
-        link = await self._exchange.dial(self._endpoint(relay, info))
+        endpoint = self._endpoint(relay, info)
+        if not self._may_dial(endpoint):
+            raise NotProven(f"{info.relay_address} is no address for a relay")
+        link = await self._exchange.dial(endpoint)
         if link.peer_id != relay:
             link.hang_up()
             raise NotProven(f"at {info.relay_address} is {link.peer_id.hex()}, another")

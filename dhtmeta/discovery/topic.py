@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import ipaddress
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import Final
@@ -11,13 +10,11 @@ from dhtmeta.const import (
     ANNOUNCE_FIRST,
     ANNOUNCE_INTERVAL,
     ANNOUNCE_RETRY,
-    LOWEST_PORT,
     TOPIC_AGAIN,
     TOPIC_WAIT,
 )
 from dhtmeta.dht.carrier import Carrier
-from dhtmeta.discovery.candidate import Candidate
-from dhtmeta.engine.connectability import is_global
+from dhtmeta.discovery.candidate import Candidate, may_be_dialled
 from dhtmeta.errors import DhtmetaError
 from dhtmeta.krpc.compact import Endpoint
 
@@ -108,15 +105,5 @@ class TopicSource:
             pause = min(2 * pause, self._renew)
 
     def _worth_asking(self, peer: Endpoint) -> bool:
-        host, port = peer
-        return (
-            port >= LOWEST_PORT
-            and (is_global(host) or (self._allow_non_global and _is_one_host(host)))
-            and peer not in self._own()
-        )
-
-
-def _is_one_host(host: str) -> bool:
-    address = ipaddress.ip_address(host)
-    nobody = address.is_multicast or address.is_unspecified or address.is_reserved
-    return address.is_loopback or not nobody  # ::1 counts as reserved
+        usable = may_be_dialled(peer, allow_non_global=self._allow_non_global)
+        return usable and peer not in self._own()

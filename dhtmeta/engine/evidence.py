@@ -39,6 +39,10 @@ class Evidence:
         times, since = self._failed.get(peer_id, (0, seq))
         self._failed[peer_id] = (times + 1 if since == seq else 1, seq)
 
+    def forgive(self) -> None:
+        """Forget who did not answer: it was our own network."""
+        self._failed.clear()
+
     def attached(self, relay_id: bytes, asked: set[bytes], there: set[bytes], now: float) -> None:
         """Note which of the peers that a relay was asked about are attached to it."""
         watched = self.watch(relay_id)

@@ -6,6 +6,8 @@ which its answer repeats.
 """
 
 import struct
+import zlib
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -16,6 +18,8 @@ from dhtmeta.const import (
     ATTACHED_AT_ONCE,
     EXCHANGE_DEPTH,
     EXCHANGE_MESSAGE_BYTES,
+    FINGERPRINT_BYTES,
+    FINGERPRINTS,
     MAX_SEQ,
     MAX_SHARED,
     MAX_TOPICS,
@@ -96,9 +100,14 @@ class Hints(Message, frozen=True, kw_only=True):
 
 
 class Ask(Message, frozen=True, kw_only=True):
-    """A request for hints that were not told here before."""
+    """A request for hints of what the asker does not have: it has what these fingerprints are of.
+
+    A fingerprint is 4 bytes: the CRC-32, begun with `salt`, of a key and its seq (8 bytes).
+    """
 
     t = "ask"
+    salt: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    have: Annotated[bytes, Meta(max_length=FINGERPRINT_BYTES * FINGERPRINTS)] = b""
 
 
 class Want(Message, frozen=True, kw_only=True):
@@ -208,6 +217,11 @@ class Refused(Message, frozen=True, kw_only=True):
     why: Text
 
 
+def fingerprint(key: bytes, seq: int, salt: int) -> bytes:
+    """Return what stands for a key at a seq in an `Ask` with that salt."""
+    return zlib.crc32(key + seq.to_bytes(8, "big"), salt).to_bytes(FINGERPRINT_BYTES, "big")
+
+
 _KINDS: dict[bytes, type[Message]] = {
     kind.t.encode(): kind
     for kind in (
@@ -250,16 +264,19 @@ class Frames:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
-        """Return the messages that are whole now; MalformedMessage where one is none."""
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """Take `data` in, and yield the messages that are whole now, one by one.
+
+        MalformedMessage comes where one is none, after those before it: a stream means the same
+        however it is cut.
+        """
         self._buffer += data
-        messages: list[Message] = []
         while len(self._buffer) >= _LENGTH.size:
             (size,) = _LENGTH.unpack_from(self._buffer)
             if size > EXCHANGE_MESSAGE_BYTES:
                 raise MalformedMessage(f"a message of {size:,} bytes")
             if len(self._buffer) < _LENGTH.size + size:
                 break
-            messages.append(decode(bytes(self._buffer[_LENGTH.size : _LENGTH.size + size])))
+            body = bytes(self._buffer[_LENGTH.size : _LENGTH.size + size])
             del self._buffer[: _LENGTH.size + size]
-        return messages
+            yield decode(body)

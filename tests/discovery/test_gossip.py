@@ -183,6 +183,7 @@ async def test_what_was_told_is_not_told_again_and_more_is_told_when_asked_for()
         for one in known:
             a.gossip.take(signed_record(one))
         async with liar(a) as client:
+            client.send(wire.Ask())
             first = await client.hear(wire.Hints)
             assert len(first.peers) == MAX_SHARED
             client.send(wire.Ask())
@@ -194,6 +195,28 @@ async def test_what_was_told_is_not_told_again_and_more_is_told_when_asked_for()
             assert client.heard.empty()
 
 
+async def test_what_the_peer_has_is_not_told() -> None:
+    known = [Identity.generate() for _ in range(10)]
+    async with peer() as a:
+        for one in known:
+            a.gossip.take(signed_record(one, 7))
+        async with liar(a) as client:
+            have = [wire.fingerprint(one.public_key, 7, 99) for one in known[:6]]
+            older = wire.fingerprint(known[6].public_key, 6, 99)
+            client.send(wire.Ask(salt=99, have=b"".join([*have, older])))
+            told = await client.hear(wire.Hints)
+            assert {hint.k for hint in told.peers} == {one.public_key for one in known[6:]}
+
+
+async def test_who_is_met_is_asked_for_what_we_lack() -> None:
+    known = Identity.generate()
+    async with peer() as a:
+        a.gossip.take(signed_record(known, 5))
+        async with liar(a) as client:
+            question = await client.hear(wire.Ask)
+            assert question.have == wire.fingerprint(known.public_key, 5, question.salt)
+
+
 async def test_nothing_is_told_of_peers_of_another_topic_but_of_relays() -> None:
     relay, other = Identity.generate(), Identity.generate()
     info = {"is_relay": True, "relay_endpoint": "127.0.0.1:30906"}
@@ -202,6 +225,7 @@ async def test_nothing_is_told_of_peers_of_another_topic_but_of_relays() -> None
         a.gossip.take(signed_record(other, topic="elsewhere"))
         assert a.seq_of(other) is None
         async with liar(a) as client:
+            client.send(wire.Ask())
             told = await client.hear(wire.Hints)
             assert [hint.k for hint in told.peers] == [relay.public_key]
 

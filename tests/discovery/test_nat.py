@@ -1,6 +1,6 @@
 """Who is behind a NAT attaches to a relay, says so, and is reached through it: real NATs, daemons.
 
-Where a minute would have to be waited for, the constants of the daemons are a tenth of the real ones.
+Where a minute would have to be waited for, the constants are a tenth of the real ones.
 """
 
 import asyncio

@@ -14,6 +14,7 @@ from tests.discovery.town import Town
 
 NOT_OURS = f"deny {EXCHANGE_PORT} 10.0.0.0/8 0-65535"
 ASKED_OFTEN = {"DIAL_BACK_INTERVAL": 1.0, "DIAL_BACK_EACH": 0.5}
+ASKED_AGAIN = 4.0  # s in which such a node was dialled back more than once
 FORWARD = """
 table ip by_hand {{
     chain in {{
@@ -50,6 +51,8 @@ async def test_a_forwarded_port_makes_a_node_public_while_others_come_through(
     entry = await reader.reaches(forwarded, "direct")
     assert entry["address"] == f"{lan.address}:{EXCHANGE_PORT}"
     assert "supports_upnp" not in await reader.holds(forwarded)
+    entry = await reader.lists(forwarded, lambda entry: bool(entry["age"] > ASKED_AGAIN))
+    assert entry["verdict"] == "direct"
 
     lan.gateway.run(["nft", "delete", "table", "ip", "by_hand"])
     entry = await reader.reaches(forwarded, "via-relay")

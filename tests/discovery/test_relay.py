@@ -296,6 +296,7 @@ async def watching(clock: Clock) -> AsyncIterator[Watch]:
                 evidence,
                 lambda one: cache.usable(one, clock()),
                 lambda: own,
+                lambda endpoint: True,
                 clock,
                 random.Random(1),
             )

@@ -33,7 +33,7 @@ messages: st.SearchStrategy[wire.Message] = st.one_of(
     ),
     st.builds(wire.Proof, sig=sigs),
     st.builds(wire.Hints, peers=st.lists(hints, max_size=MAX_SHARED)),
-    st.builds(wire.Ask),
+    st.builds(wire.Ask, salt=st.integers(0, 2**32 - 1), have=st.binary(max_size=80)),
     st.builds(wire.Want, keys=some_keys),
     st.builds(wire.Items, items=st.lists(items, max_size=8), none=some_keys),
     st.builds(wire.Ping, r=numbers),

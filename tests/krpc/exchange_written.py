@@ -11,7 +11,7 @@ WRITTEN: Final[list[wire.Message]] = [
     wire.Welcome(k=KEY, n=NONCE, sig=SIG, you=b"\x7f\0\0\1\x78\xba", topics=[PEER], dht=30609),
     wire.Proof(sig=SIG),
     wire.Hints(peers=[wire.Hint(KEY, 7), wire.Hint(NONCE, 2**63 - 1)]),
-    wire.Ask(),
+    wire.Ask(salt=7, have=b"abcd"),
     wire.Want(keys=[KEY, NONCE]),
     wire.Items(items=[wire.Item(KEY, 7, b"1:x", SIG)], none=[NONCE]),
     wire.Ping(r=1),

@@ -117,6 +117,9 @@ LIMITS: list[tuple[type[Message], str, Any, Any]] = [
     (wire.Items, "items", [[KEY, 0, b"x", SIG]], [[KEY, 0, b"x", SIG[:-1]]]),
     (wire.Items, "items", [[KEY, 0, b"x", SIG]], [[KEY[:-1], 0, b"x", SIG]]),
     (wire.Items, "items", [[KEY, 0, b"x", SIG]], [[KEY, 0, b"x"]]),
+    (wire.Ask, "salt", 2**32 - 1, 2**32),
+    (wire.Ask, "salt", 0, -1),
+    (wire.Ask, "have", bytes(8000), bytes(8001)),
     (wire.Ping, "r", 2**32, 2**32 + 1),
     (wire.Ping, "r", 0, -1),
     (wire.Pong, "sessions", 2**31, 2**31 + 1),
@@ -178,7 +181,7 @@ def test_a_field_of_another_type_is_refused(name: str, field: bytes) -> None:
 )
 def test_a_field_that_is_needed_is_missed(name: str, field: bytes) -> None:
     optional = {"hints": b"peers", "items": b"items none", "holding": b"peers", "attach": b"id"}
-    optional |= {"probed": b"id", "pong": b"sessions capacity"}
+    optional |= {"probed": b"id", "pong": b"sessions capacity", "ask": b"salt have"}
     less = {key: one for key, one in WHOLE[name].items() if key != field}
     if field in optional.get(name, b"").split():
         assert decode(bencode.encode(less)).t == name

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dhtmeta.discovery.peer import Peer
     from dhtmeta.engine.connectability import Connectability, Verdict
     from dhtmeta.engine.publish import Published
     from dhtmeta.engine.resolve import Answer, Policy, Source
@@ -62,6 +63,7 @@ __all__ = [
     "NotFound",
     "NotProven",
     "NotStored",
+    "Peer",
     "Policy",
     "PortError",
     "Protocol",
@@ -76,6 +78,7 @@ __all__ = [
 
 # whatever is not named here is an error
 _ROOMS = {
+    "discovery.peer": ("Peer",),
     "engine.connectability": ("Connectability", "Verdict"),
     "engine.publish": ("Published",),
     "engine.resolve": ("Answer", "Policy", "Source"),

@@ -103,11 +103,15 @@ class ExchangeSettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
 
 class RelaySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """[relay]: whether we serve as one if we can, for how many, and use one if we have to."""
+    """[relay]: whether we serve as one if we can, for how many, and use one if we have to.
+
+    `turn_port` is the UDP port of a TURN server that runs on this machine, 0 for none.
+    """
 
     serve: bool = True
     max_sessions: Annotated[int, Meta(ge=1, le=10_000)] = RELAY_SESSIONS
     use: bool = True
+    turn_port: Annotated[int, Meta(ge=0, le=65535)] = 0
 
 
 class RegistrySettings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -232,6 +232,10 @@ PROOF_DELAY: Final = 20.0  # s until others are asked to dial where we believe t
 DIAL_BACKS_FAILED: Final = 2  # peers who could not dial us, after which we are not there
 DIAL_BACK_EACH: Final = 10.0  # s between two dials back for one peer
 
+TURN_CHECK: Final = 60.0  # s between looks whether our TURN server answers
+TURN_TIMEOUT: Final = 0.5  # s for one try; it is on this machine
+TURN_TRIES: Final = 2  # a datagram may be lost
+
 # exchange
 EXCHANGE_PORT: Final = 30906  # UDP, QUIC; what networks of this kind already use
 EXCHANGE_MESSAGE_BYTES: Final = 65_536  # of one message: 50 items of 1,100 bytes

@@ -297,7 +297,7 @@ def uncommented(name: str) -> dict[str, dict[str, Any]]:
     return tomllib.loads(text.replace("# allow_non_global", "allow_non_global"))
 
 
-@pytest.mark.parametrize("name", ["daemon.toml", "testnet.toml"])
+@pytest.mark.parametrize("name", ["daemon.toml", "registry.toml", "testnet.toml"])
 def test_a_shipped_file_has_every_key_and_says_what_it_means(name: str) -> None:
     keys = {section: list(settings) for section, settings in uncommented(name).items()}
     assert keys == {section: list(settings) for section, settings in sections().items()}

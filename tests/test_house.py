@@ -30,7 +30,15 @@ FLOORS = [
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 BELOW_TESTING = {"errors", "const", "config", "_fast", "values", "krpc", "dht"}
-THE_DOOR = {"errors", "const", "config", "values", "engine", "node"}  # what `dhtmeta` may show
+THE_DOOR = {
+    "errors",
+    "const",
+    "config",
+    "values",
+    "engine",
+    "discovery",
+    "node",
+}  # it may show them
 
 
 def module_name(path: Path) -> str:

@@ -1,42 +1,19 @@
-"""The demo's second half: a daemon as a process of its own, started, asked, and stopped."""
+"""The demo's second part: a daemon, started, asked, and stopped."""
 
 import asyncio
 import contextlib
-import json
-import os
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dhtmeta.cli.demo_process import PATIENCE, daemon_process
 
 if TYPE_CHECKING:
     from dhtmeta.node import Node
 
-PATIENCE = 20.0  # s until a step counts as failed: a busy machine may be slow
-
-_SETTINGS = """
-[dht]
-port = 0
-bootstrap_nodes = {bootstrap}
-[identity]
-keys = {keys}
-record = {record}
-[store]
-url = {store}
-[exchange]
-port = 0
-[peer_discovery]
-lan = false
-[http]
-listen = "127.0.0.1:0"
-keep = true
-[log]
-level = "info"
-format = "json"
-"""
 _RECORD = {
     "topic": "demo",
     "network_info": {"node_type": "public", "public_ip": "127.0.0.7", "public_port": 30906},
@@ -61,21 +38,23 @@ class DaemonDemo:
         self._home = home
         self._bootstrap = bootstrap
         self._reader = reader
-        self._url = ""
         self._key = ""
 
     async def run(self) -> list[Step]:
         """Do all of it; what fails ends it."""
         import aiohttp
 
-        async with self._process() as process, aiohttp.ClientSession() as self._http:
+        async with (
+            aiohttp.ClientSession() as self._http,
+            daemon_process(self._home, self._bootstrap, self._http, _RECORD) as self._daemon,
+        ):
             life: list[tuple[str, Callable[[], Awaitable[str]]]] = [
-                ("started, ready", lambda: self._start(process)),
+                ("started, ready", self._daemon.answering),
                 ("its record is alive", self._alive),
                 ("keeps another's record", self._keep),
                 ("health", self._health),
                 ("metrics", self._metrics),
-                ("stopped by SIGTERM", lambda: self._stop(process)),
+                ("stopped by SIGTERM", self._stop),
             ]
             for name, step in life:
                 if not await self._take(name, step):
@@ -92,51 +71,12 @@ class DaemonDemo:
         self.steps.append(Step(name, 1000 * (time.monotonic() - start), saw, ok))
         return ok
 
-    @contextlib.asynccontextmanager
-    async def _process(self) -> AsyncIterator[asyncio.subprocess.Process]:
-        config, record = self._home / "daemon.toml", self._home / "record.json"
-        paths = {name: str(self._home / name) for name in ("keys", "store.db")}
-        quoted = {
-            "bootstrap": json.dumps(self._bootstrap),
-            "keys": json.dumps(paths["keys"]),
-            "store": json.dumps(paths["store.db"]),
-            "record": json.dumps(str(record)),
-        }
-        record.write_text(json.dumps(_RECORD))
-        config.write_text(_SETTINGS.format(**quoted))
-        words = (sys.executable, "-m", "dhtmeta", "daemon", "--config", str(config))
-        environment = {name: one for name, one in os.environ.items() if name[:8] != "DHTMETA_"}
-        process = await asyncio.create_subprocess_exec(
-            *words,
-            stderr=asyncio.subprocess.PIPE,
-            env=environment | {"XDG_DATA_HOME": str(self._home)},
-        )
-        try:
-            yield process
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-
-    async def _start(self, process: asyncio.subprocess.Process) -> str:
-        assert process.stderr is not None
-        while not self._url:
-            line = await process.stderr.readline()
-            if not line:
-                raise RuntimeError("the daemon ended")
-            said = json.loads(line)["event"]
-            self._url = said.partition("HTTP on ")[2]
-        self._reading = asyncio.create_task(process.stderr.read())  # so that it never blocks
-        while (await self._get("/ready"))[0] != 200:
-            await asyncio.sleep(0.05)
-        return self._url
-
     async def _alive(self) -> str:
         """Read its record over the DHT, as a peer would."""
         from dhtmeta.errors import NotFound
 
         while not self._key:  # it is made on first use
-            topology = (await self._get("/topology"))[1]
+            topology = (await self._daemon.get("/topology"))[1]
             self._key = topology["node"]["public_key"] or ""
             await asyncio.sleep(0.05)
         while True:
@@ -155,7 +95,7 @@ class DaemonDemo:
         from dhtmeta.values.signed_file import to_signed_file
 
         item = SignedItem.sign(Identity.generate(), encode_value({b"name": b"kept"}), 1)
-        url = f"{self._url}/v1/records/{item.public_key.hex()}"
+        url = f"{self._daemon.url}/v1/records/{item.public_key.hex()}"
         headers = {"Content-Type": "application/json"}
         async with self._http.put(url, data=to_signed_file(item), headers=headers) as response:
             said = await response.json(content_type=None)
@@ -166,13 +106,13 @@ class DaemonDemo:
         return f"201, {said['copies']} copies, found over the DHT"
 
     async def _health(self) -> str:
-        status, said = await self._get("/health")
+        status, said = await self._daemon.get("/health")
         assert status == 200, said
         assert said["state"] == "ready", said
         return f"{said['state']}, {len(said['problems'])} problems"
 
     async def _metrics(self) -> str:
-        async with self._http.get(f"{self._url}/metrics") as response:
+        async with self._http.get(f"{self._daemon.url}/metrics") as response:
             text = await response.text()
         values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[:1] != "#")
         published = float(values['dhtmeta_publishes_total{result="ok"}'])
@@ -180,12 +120,8 @@ class DaemonDemo:
         assert (published, failed) == (1, 0), (published, failed)
         return f"{published:.0f} published, {failed:.0f} failed, {len(values)} series"
 
-    async def _stop(self, process: asyncio.subprocess.Process) -> str:
-        process.send_signal(signal.SIGTERM)
-        code = await process.wait()
+    async def _stop(self) -> str:
+        self._daemon.process.send_signal(signal.SIGTERM)
+        code = await self._daemon.process.wait()
         assert code == 0, code
         return f"exit code {code}"
-
-    async def _get(self, path: str) -> tuple[int, Any]:
-        async with self._http.get(f"{self._url}{path}") as response:
-            return response.status, await response.json()

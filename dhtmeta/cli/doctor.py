@@ -1,10 +1,13 @@
-"""`dhtmeta doctor`: clock, key files, store, port, DHT: what is wrong, and what to do about it."""
+"""`dhtmeta doctor`: clock, key files, store, ports, DHT: what is wrong, and what to do about it."""
 
+import errno
+import os
+import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +20,9 @@ from dhtmeta.cli.options import (
     print_json,
     run,
 )
+
+if TYPE_CHECKING:
+    from dhtmeta.config import Settings
 
 EARLIEST = 1_763_000_000  # Unix s, November 2025: no clock that is right shows less
 PROBE_TIMEOUT = 5.0  # s for all bootstrap nodes together; a healthy one answers within 1 s
@@ -37,7 +43,10 @@ class Finding:
 @network_options
 @json_option
 def doctor(as_json: bool, **options: Any) -> int:
-    """Look at everything that publishing and querying need. Exit code 1 if anything is wrong."""
+    """Look at all that publishing, querying and finding peers need.
+
+    Exit code 1 if anything is wrong.
+    """
     findings = run(_examine(options))
     for finding in findings:
         if as_json:
@@ -46,7 +55,7 @@ def doctor(as_json: bool, **options: Any) -> int:
             mark = (
                 click.style("ok   ", fg="green") if finding.ok else click.style("WRONG", fg="red")
             )
-            click.echo(f"{mark}  {finding.check:<6} {finding.detail}")
+            click.echo(f"{mark}  {finding.check:<8} {finding.detail}")
     return int(not all(finding.ok for finding in findings))
 
 
@@ -59,6 +68,7 @@ async def _examine(options: dict[str, Any]) -> list[Finding]:
         await _examined("keys", lambda: _keys(keys)),
         await _examined("store", lambda: _store(store)),
         await _examined("dht", lambda: _dht(options)),
+        await _examined("exchange", lambda: _exchange(settings, options["bootstrap"])),
     ]
 
 
@@ -127,3 +137,27 @@ async def _dht(options: dict[str, Any]) -> str:
             f"{found}; but not the bootstrap nodes {names}: take them out or see why", tuple(silent)
         )
     return found
+
+
+async def _exchange(settings: "Settings", bootstrap: Sequence[str]) -> str:
+    """See whether a daemon could have the port of the exchange, or has it already."""
+    from dhtmeta.dht.address import any_address, any_local, parse_address, parse_listen
+    from dhtmeta.errors import PortError
+
+    exchange, nodes = settings.exchange, bootstrap or settings.dht.bootstrap_nodes
+    if not exchange.enabled:
+        return "switched off: nobody is found, and nobody finds a daemon ([exchange] enabled)"
+    local = any_local([parse_address(one) for one in nodes])
+    host, port = parse_listen(exchange.listen or any_address(local, exchange.port))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return f"UDP {port} is in use: by the daemon, if one runs here"
+            reason = os.strerror(error.errno or 0)
+            raise PortError(
+                f"cannot listen on {host}:{port}: {reason}; see [exchange] listen and port"
+            ) from error
+    return f"UDP {port} is free for a daemon; let the firewall open it, both ways"

@@ -11,7 +11,19 @@ from typing import NoReturn
 import click
 
 from dhtmeta import errors
-from dhtmeta.cli import bulk, daemon, demo, doctor, keys, publish, records, signed, swarm
+from dhtmeta.cli import (
+    bulk,
+    daemon,
+    demo,
+    discover,
+    doctor,
+    keys,
+    publish,
+    records,
+    registry,
+    signed,
+    swarm,
+)
 
 FAILED, WRONG_USE, NOT_FOUND, CONFLICT, UNREACHABLE, INTERRUPTED = 1, 2, 3, 4, 5, 130
 
@@ -36,7 +48,11 @@ for command in (
     signed.sign,
     signed.put,
     bulk.republish,
+    discover.discover,
+    discover.peers,
+    discover.connect,
     daemon.daemon,
+    registry.registry,
     swarm.swarm,
     demo.demo,
     doctor.doctor,

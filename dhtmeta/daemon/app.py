@@ -142,6 +142,7 @@ class Daemon:
             node.counts,
             node.clock,
             kept_for_others=lambda: self._totals.for_http,
+            finder=self._finder,
         )
         opened.push_async_callback(self._server.close)
         log.info("answering HTTP on http://%s", format_address(self._server.endpoint))

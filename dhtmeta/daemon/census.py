@@ -7,16 +7,13 @@ has ended it is given as it grows.
 """
 
 import asyncio
-import contextlib
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
 
 from dhtmeta.const import CENSUS_AT_ONCE, CENSUS_INTERVAL, CENSUS_PAUSE, CENSUS_SLICE
 from dhtmeta.daemon.roll import Roll
-from dhtmeta.engine.cache import Cached
-from dhtmeta.engine.connectability import Connectability, Verdict
-from dhtmeta.errors import InvalidRecord
+from dhtmeta.discovery.peer import Peer
+from dhtmeta.engine.connectability import Verdict
 from dhtmeta.node import Node
 
 UNKNOWN = "unknown"  # the verdict on peers of whom no record is in the cache
@@ -34,13 +31,12 @@ class Count:
         """How many can be reached."""
         return self.verdicts[Verdict.DIRECT] + self.verdicts[Verdict.VIA_RELAY]
 
-    def add(self, held: Cached | None, verdict: Connectability | None) -> None:
+    def add(self, peer: Peer) -> None:
         """Count one peer."""
-        self.verdicts[str(verdict.verdict) if verdict else UNKNOWN] += 1
-        if held is not None and verdict is not None and verdict.verdict is Verdict.VIA_RELAY:
-            record = held.record()
-            assert record is not None  # a plain value has no verdict
-            self.relays[record.network_info.connected_relay] += 1
+        self.verdicts[peer.verdict or UNKNOWN] += 1
+        if peer.verdict is Verdict.VIA_RELAY:
+            assert peer.record is not None  # it is what was judged
+            self.relays[peer.record.network_info.connected_relay] += 1
 
 
 class Census:
@@ -72,8 +68,11 @@ class Census:
             self._counting = None
 
     async def _take(self, count: Count, pause: float) -> Count:
-        for i, peer in enumerate(list(self._node.known_peers), 1):
-            count.add(*self._judged(peer))
+        own = self._node.own_id
+        for i, peer_id in enumerate(list(self._node.known_peers), 1):
+            known = self._node.known_peers.get(peer_id)
+            if known is not None and peer_id != own:
+                count.add(self._node.peer(peer_id, known))
             if i % CENSUS_SLICE == 0:
                 await asyncio.sleep(pause)
         return count
@@ -84,39 +83,20 @@ class Census:
             self._counting.cancel()
             await asyncio.wait([self._counting])
 
-    async def page(self, after: bytes, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+    async def page(
+        self, after: bytes, limit: int, topic: str | None = None
+    ) -> tuple[list[Peer], str | None]:
         """Return the first `limit` known peers above the id `after`, and the last one's if more.
 
-        Of many, a page may lack those who were met or forgotten lately.
+        Of many, a page may lack those who were met or forgotten lately. We ourselves are in none.
         """
-        peers = await self._roll.above(after, limit + 1)
-        more = peers[limit - 1].hex() if len(peers) > limit else None
-        entries = []
-        for i, peer in enumerate(peers[:limit], 1):
-            if peer in self._node.known_peers:
-                entries.append(self._entry(peer))
+        ids = await self._roll.above(after, limit + 1, topic)
+        more = ids[limit - 1].hex() if len(ids) > limit else None
+        peers = []
+        for i, peer_id in enumerate(ids[:limit], 1):
+            known = self._node.known_peers.get(peer_id)
+            if known is not None:
+                peers.append(self._node.peer(peer_id, known))
             if i % CENSUS_SLICE == 0:
                 await asyncio.sleep(0)
-        return entries, more
-
-    def _entry(self, peer: bytes) -> dict[str, Any]:
-        held, verdict = self._judged(peer)
-        known = self._node.known_peers.get(peer)
-        key = known.public_key if known else held and held.item.public_key
-        return {
-            "peer_id": peer.hex(),
-            "public_key": key and key.hex(),
-            "seq": held and held.item.seq,
-            "age": held and max(0.0, round(self._node.clock() - held.fetched_at, 3)),
-            "verdict": verdict and str(verdict.verdict),
-            "reason": verdict and verdict.reason,
-            "address": (verdict and verdict.address) or None,
-        }
-
-    def _judged(self, peer: bytes) -> tuple[Cached | None, Connectability | None]:
-        """Return what is held of a peer, whose id is its target, and the verdict on it."""
-        resolver = self._node._resolver
-        held = resolver.cache.usable(peer, self._node.clock())
-        with contextlib.suppress(InvalidRecord):
-            return held, None if held is None else resolver.judge(held)
-        return held, None
+        return peers, more

@@ -21,10 +21,14 @@ _OWN_SITE = {"same-origin", "none"}  # none: a person typed the address
 
 
 class Hosts:
-    """The address that the client connected to, this machine's own names, and those in `named`."""
+    """The address that the client connected to, this machine's own names, and those in `named`.
 
-    def __init__(self, named: Collection[str]) -> None:
+    `section` is where the settings have them.
+    """
+
+    def __init__(self, named: Collection[str], section: str) -> None:
         self._named = {name.lower() for name in named}
+        self._section = section
 
     def refuse_others(self, request: web.Request) -> None:
         """Raise Refused: 421 for a Host that is not ours, 400 if it is none, 403 for a page."""
@@ -38,7 +42,9 @@ class Hosts:
             raise Refused(400, "Host: expected the one name that the request is for")
         if not self._is_ours(request, match["name"], match["port"]):
             raise Refused(
-                421, f"Host: {given[0][:80]!r} is no name of this server; [http] hosts adds some"
+                421,
+                f"Host: {given[0][:80]!r} is no name of this server; "
+                f"[{self._section}] hosts adds some",
             )
 
     def _refuse_other_pages(self, request: web.Request) -> None:

@@ -43,7 +43,7 @@ class Door:
         self._most, self._most_each, self._most_local = most, most_each, most_local
         self._each: Counter[str] = Counter()
 
-    def __call__(self) -> asyncio.Protocol:
+    def __call__(self) -> "_Guest":
         """Return the protocol of one connection."""
         return _Guest(self)
 
@@ -58,7 +58,9 @@ class Door:
         return True
 
     def leave(self, guest: "_Guest") -> None:
-        """Count it out."""
+        """Count it out, if it was counted in."""
+        if guest not in self.guests:
+            return
         self.guests.discard(guest)
         self._each -= Counter([guest.network])  # and an address that has none is forgotten
 
@@ -79,20 +81,24 @@ class _Guest(asyncio.Protocol):
 
     network = ""
     is_local = False
-    _transport: asyncio.Transport
+    _transport: asyncio.Transport | None = None
     _inside: asyncio.Protocol | None = None
     _stuck_since: float | None = None
 
     def __init__(self, door: Door) -> None:
         self._door = door
 
+    def admit(self, address: str) -> bool:
+        """Count in a connection from an IP address ("": it is gone already), if there is room."""
+        if address:
+            self.network = networks_of(address)[0]
+            self.is_local = _is_loopback(address)
+        return self._door.enter(self)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is one by its methods
-        peer = transport.get_extra_info("peername")
-        if peer:  # none: it is gone already
-            self.network = networks_of(peer[0])[0]
-            self.is_local = _is_loopback(peer[0])
-        if not self._door.enter(self):
+        peer = transport.get_extra_info("peername") or ("",)
+        if self not in self._door.guests and not self.admit(peer[0]):
             self._transport.write(_REFUSAL)
             self._transport.close()
             return
@@ -100,8 +106,8 @@ class _Guest(asyncio.Protocol):
         self._inside.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._door.leave(self)
         if self._inside is not None:
-            self._door.leave(self)
             self._inside.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -123,13 +129,14 @@ class _Guest(asyncio.Protocol):
 
     def stuck_for(self, now: float) -> float:
         """Return for how many seconds the buffer is full, or closed and not empty yet."""
-        if self._stuck_since is None and self._transport.is_closing():
+        if self._stuck_since is None and self._transport and self._transport.is_closing():
             self._stuck_since = now
         return 0.0 if self._stuck_since is None else now - self._stuck_since
 
     def cut_off(self) -> None:
         """End it, whatever is in its buffer."""
-        self._transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def _is_loopback(address: str) -> bool:

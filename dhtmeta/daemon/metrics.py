@@ -12,11 +12,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from dhtmeta.daemon.census import Census
+from dhtmeta.daemon.census import UNKNOWN, Census
+from dhtmeta.daemon.finding import registry_requests
 from dhtmeta.daemon.responses import VERSION
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.dht.direct.core import Traffic
+from dhtmeta.discovery.finder import Finder
 from dhtmeta.engine.counts import Counts
 from dhtmeta.errors import NetworkUnreachable
 from dhtmeta.node import Node
@@ -45,14 +47,33 @@ _STATUS = {  # field of Status -> metric and its meaning
     "unfinished": ("dhtmeta_records_unfinished", "Records reserved, not known to be stored."),
     "speed": ("dhtmeta_copy_death_speed", "How fast copies die, beside the survival law."),
 }
+_SEARCH = {  # field of SourceCounts -> its meaning
+    "asked": "How often a source of candidates was asked.",
+    "failed": "How often it could not be asked.",
+    "candidates": "Candidates that it named.",
+    "found": "Peers that were not known before.",
+}
+_GOSSIP = {  # field of GossipCounts -> its meaning
+    "hints": "Known peers that others told us of.",
+    "wanted": "Records that we asked for.",
+    "taken": "Records that were new here.",
+    "refused": "Records that were refused: forged, of no topic of ours, or old.",
+    "told": "Known peers that we told others of.",
+}
 
 
 class Metrics:
     """All metrics of one daemon, in a registry of their own."""
 
     def __init__(
-        self, node: Node, counts: Counts, status: Callable[[], Status], census: Census
+        self,
+        node: Node,
+        counts: Counts,
+        status: Callable[[], Status],
+        census: Census,
+        finder: Finder | None = None,
     ) -> None:
+        self._finder = finder
         self._node, self._counts, self._status, self._census = node, counts, status, census
         self._requests: Counter[tuple[str, str, str]] = Counter()  # method, route, status
         self._registry = CollectorRegistry()
@@ -80,6 +101,10 @@ class Metrics:
         yield _gauge("dhtmeta_state", "1 for the state it is in, else 0.", "state", states)
         yield from self._of_the_node(connectable, nodes)
         yield from self._of_the_counts()
+        if self._finder is not None:
+            yield from _of_the_search(self._finder)
+            yield from _of_the_exchange(self._finder)
+            yield from _of_ourselves(self._finder)
         for name, (metric, help_) in _STATUS.items():
             yield GaugeMetricFamily(metric, help_, value=getattr(status, name))
         yield self._http()
@@ -119,6 +144,39 @@ class Metrics:
         for labels, count in self._requests.items():
             requests.add_metric(labels, count)
         return requests
+
+
+def _of_the_search(finder: Finder) -> Iterator[Metric]:
+    sources = finder.ladder.counts
+    for name, help_ in _SEARCH.items():
+        by_source = {source: getattr(counts, name) for source, counts in sources.items()}
+        yield _counter(f"dhtmeta_discovery_{name}", help_, "source", by_source)
+    help_ = "HTTP requests that registries were sent."
+    yield CounterMetricFamily("dhtmeta_registry_requests", help_, value=registry_requests(finder))
+
+
+def _of_the_exchange(finder: Finder) -> Iterator[Metric]:
+    outbound = sum(link.outbound for link in finder.exchange.links)
+    directions = {"in": len(finder.exchange.links) - outbound, "out": outbound}
+    help_ = "Open connections with peers, by who dialled."
+    yield _gauge("dhtmeta_exchange_connections", help_, "direction", directions)
+    dials = finder.dialler.counts
+    yield _by_result("dhtmeta_exchange_dials", "Candidates dialled.", dials.ok, dials.failed)
+    for name, help_ in _GOSSIP.items():
+        value = getattr(finder.gossip.counts, name)
+        yield CounterMetricFamily(f"dhtmeta_gossip_{name}", help_, value=value)
+
+
+def _of_ourselves(finder: Finder) -> Iterator[Metric]:
+    us = finder.ourselves
+    types = {one: int(one == (us.node_type or UNKNOWN)) for one in ("public", "private", UNKNOWN)}
+    yield _gauge("dhtmeta_node_type", "1 for what we are to others, else 0.", "type", types)
+    for metric, help_, value in (
+        ("dhtmeta_has_topic", "1 if peers of a topic are looked for.", bool(us.topic)),
+        ("dhtmeta_attached", "1 if a relay holds us.", finder.attachment.session is not None),
+        ("dhtmeta_relay_sessions", "Peers that we hold as a relay.", finder.desk.load),
+    ):
+        yield GaugeMetricFamily(metric, help_, value=int(value))
 
 
 class _Scraped(Collector):

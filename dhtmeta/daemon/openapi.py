@@ -3,7 +3,13 @@
 from functools import cache
 from typing import Any
 
-from dhtmeta.const import MAX_PEERS_PAGE, MAX_SEQ, MAX_SIGNED_FILE_BYTES, PEERS_PAGE
+from dhtmeta.const import (
+    MAX_PEERS_PAGE,
+    MAX_SEQ,
+    MAX_SIGNED_FILE_BYTES,
+    MAX_TOPIC_BYTES,
+    PEERS_PAGE,
+)
 from dhtmeta.daemon.responses import VERSION
 from dhtmeta.daemon.schemas import KEY, SALT, SCHEMAS, Schema, hexadecimal, integer
 from dhtmeta.engine.resolve import Policy
@@ -54,7 +60,7 @@ def _daemon() -> dict[str, Any]:
         "/health": _get("Whether the daemon needs a person: 503 if so", {200: health, 503: health}),
         "/ready": _get("Whether all works: 503 if not", {200: health, 503: health}),
         "/metrics": _get("Metrics for Prometheus", {200: _content("text/plain", {}, "Metrics.")}),
-        "/connections": _get("Open connections to peers", {200: _json("Connections", "They.")}),
+        "/connections": _get("Open connections with peers", {200: _json("Connections", "They.")}),
         "/stats": _get("All counters since the start", {200: _json("Stats", "The counters.")}),
         "/topology": _get("Us, peers by verdict, relays", {200: _json("Topology", "A summary.")}),
         "/openapi.json": _get(
@@ -66,9 +72,11 @@ def _daemon() -> dict[str, Any]:
 def _peers() -> dict[str, Any]:
     page = _json("Peers", "A page; `next` is ?after= of the following one, null on the last.")
     some = _json("Peers", "Those of a page that can be reached; go on while `next` is not null.")
+    topic = {"type": "string", "minLength": 1, "maxLength": MAX_TOPIC_BYTES}
     parameters = [
         _query("limit", integer(1, MAX_PEERS_PAGE) | {"default": PEERS_PAGE}, "Peers looked at."),
         _query("after", hexadecimal(20, 20), "The peer id that the page begins after."),
+        _query("topic", topic, "Only peers of that topic."),
     ]
     return {
         "/peers": _get("Known peers, by peer id", {200: page}, parameters),

@@ -6,7 +6,14 @@ from collections.abc import Collection
 
 from aiohttp import web
 
-from dhtmeta.const import MAX_PEERS_PAGE, MAX_SEQ, MAX_SIGNED_FILE_BYTES, PEERS_PAGE, SLOW_CLIENT
+from dhtmeta.const import (
+    MAX_PEERS_PAGE,
+    MAX_SEQ,
+    MAX_SIGNED_FILE_BYTES,
+    MAX_TOPIC_BYTES,
+    PEERS_PAGE,
+    SLOW_CLIENT,
+)
 from dhtmeta.daemon.responses import Refused
 from dhtmeta.engine.resolve import Policy
 from dhtmeta.errors import InvalidValue
@@ -52,13 +59,21 @@ def policy(request: web.Request) -> Policy:
 def page(request: web.Request) -> tuple[bytes, int]:
     """Return ?after= (a peer id, 20 bytes; none at first) and ?limit=."""
     after = request.query.get("after")
-    limit = _int(request, "limit", 1, MAX_PEERS_PAGE)
+    limit = integer(request, "limit", 1, MAX_PEERS_PAGE)
     return b"" if after is None else parse_id(after), PEERS_PAGE if limit is None else limit
+
+
+def topic(request: web.Request) -> str | None:
+    """Return ?topic=, None where it is not given; Refused (400) for what can be none."""
+    given = request.query.get("topic")
+    if given is not None and not 1 <= len(given) <= MAX_TOPIC_BYTES:
+        raise Refused(400, f"topic: expected 1 … {MAX_TOPIC_BYTES} characters, got {len(given)}")
+    return given
 
 
 def cas(request: web.Request) -> int | None:
     """Return the seq that the network has to hold: ?cas=, or that of If-Match."""
-    given = _int(request, "cas", 0, MAX_SEQ)
+    given = integer(request, "cas", 0, MAX_SEQ)
     tag = request.headers.get("If-Match")
     if tag is None:
         return given
@@ -72,7 +87,8 @@ def cas(request: web.Request) -> int | None:
     return int(match[1])
 
 
-def _int(request: web.Request, name: str, least: int, most: int) -> int | None:
+def integer(request: web.Request, name: str, least: int, most: int) -> int | None:
+    """Return a parameter that is a whole number of that range, None where it is not given."""
     text = request.query.get(name)
     if text is None:
         return None
@@ -86,13 +102,18 @@ async def signed_item(request: web.Request) -> SignedItem:
 
     Raises Refused (400, 408, 413, 415), or InvalidValue that names the field that is wrong.
     """
+    return from_signed_file(await json_text(request))
+
+
+async def json_text(request: web.Request) -> str:
+    """Read the body, which is to be JSON; Refused (400, 408, 413, 415), InvalidValue if no text."""
     if request.content_type not in ("application/json", "application/octet-stream"):
         raise Refused(415, f"send it as application/json, not as {request.content_type[:40]!r}")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused(415, "send the body as it is, without Content-Encoding")
     body = await _body(request)
     try:
-        return from_signed_file(body.decode())
+        return body.decode()
     except UnicodeDecodeError as error:
         raise InvalidValue(f"the body is not UTF-8 text: {error.reason}") from error
 
@@ -111,4 +132,4 @@ async def _body(request: web.Request) -> bytes:
 
 def too_large() -> Refused:
     """Return what says that a body is too large."""
-    return Refused(413, f"a signed file has at most {MAX_SIGNED_FILE_BYTES:,} bytes")
+    return Refused(413, f"a body has at most {MAX_SIGNED_FILE_BYTES:,} bytes")

@@ -17,6 +17,7 @@ from dhtmeta.daemon import parameters, responses
 from dhtmeta.daemon.quotas import CommonQuota
 from dhtmeta.daemon.responses import Refused
 from dhtmeta.daemon.room import Room
+from dhtmeta.daemon.way import as_problem
 from dhtmeta.engine.publish import Published
 from dhtmeta.engine.resolve import Answer, Policy
 from dhtmeta.errors import Conflict, InvalidValue
@@ -114,16 +115,6 @@ class Records:
         if self._room.taken >= self._settings.max_kept:
             return "this daemon keeps as many records for others as it may: [http] max_kept"
         return None
-
-
-def as_problem(problem: responses.Problem) -> web.Response:
-    """Return an error as application/problem+json."""
-    return web.json_response(
-        problem.json,
-        status=problem.status,
-        headers=problem.headers,
-        content_type="application/problem+json",
-    )
 
 
 def _has(request: web.Request, item: SignedItem) -> bool:

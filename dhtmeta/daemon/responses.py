@@ -10,6 +10,7 @@ from typing import Any
 from dhtmeta.const import RETRY_AFTER
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.carrier import Rejection
+from dhtmeta.discovery.peer import Peer
 from dhtmeta.engine.connectability import Connectability
 from dhtmeta.engine.publish import Published
 from dhtmeta.engine.resolve import Answer
@@ -184,6 +185,24 @@ def connectability(verdict: Connectability) -> dict[str, Any]:
         "verdict": str(verdict.verdict),
         "reason": verdict.reason,
         "address": verdict.address or None,
+    }
+
+
+def peer(one: Peer) -> dict[str, Any]:
+    """Return an entry of /peers; null stands for what is not known."""
+    verdict = one.connectability
+    return {
+        "peer_id": one.peer_id.hex(),
+        "public_key": one.public_key.hex(),
+        "topic": one.topic,
+        "source": one.source,
+        "first_seen": one.first_seen,
+        "last_seen": one.last_seen,
+        "seq": one.seq,
+        "age": one.age if one.age is None else round(one.age, 3),
+        "verdict": verdict and str(verdict.verdict),
+        "reason": verdict and verdict.reason,
+        "address": one.address or None,
     }
 
 

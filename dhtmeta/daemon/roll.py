@@ -21,11 +21,19 @@ class Roll:
         self._due = float("-inf")  # loop time
         self._turn = asyncio.Lock()
 
-    async def above(self, peer: bytes, count: int) -> list[bytes]:
-        """Return the first `count` ids above `peer`; some of them may be forgotten by now."""
+    async def above(self, peer: bytes, count: int, topic: str | None = None) -> list[bytes]:
+        """Return the first `count` ids above `peer`, of all or of a topic, but never our own."""
         ids = await self._order()
-        first = bisect_right(ids, peer)
-        return ids[first : first + count]
+        known, own, found = self._node.known_peers, self._node.own_id, []
+        for i in range(bisect_right(ids, peer), len(ids)):
+            one = known.get(ids[i])
+            if one is not None and topic in (None, one.topic) and ids[i] != own:
+                found.append(ids[i])
+                if len(found) == count:
+                    break
+            if i % CENSUS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        return found
 
     async def _order(self) -> list[bytes]:
         if len(self._node.known_peers) <= CENSUS_AT_ONCE:

@@ -1,10 +1,21 @@
 """The shape of every JSON body that HTTP takes or gives, for the OpenAPI document."""
 
+import dataclasses
 from typing import Any
 
-from dhtmeta.const import CARRIERS, MAX_PEERS_PAGE, MAX_SALT_BYTES, MAX_SEQ, MAX_VALUE_BYTES
+from dhtmeta.const import (
+    CARRIERS,
+    EXCHANGE_LINKS,
+    MAX_PEERS_PAGE,
+    MAX_SALT_BYTES,
+    MAX_SEQ,
+    MAX_VALUE_BYTES,
+)
 from dhtmeta.daemon.census import UNKNOWN
 from dhtmeta.daemon.status import State
+from dhtmeta.discovery.dialler import DialCounts
+from dhtmeta.discovery.gossip import GossipCounts
+from dhtmeta.discovery.ladder import SourceCounts
 from dhtmeta.engine.connectability import Verdict
 from dhtmeta.engine.resolve import Source
 
@@ -51,6 +62,17 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _map(of: Schema) -> Schema:
+    """Return the schema of an object with any names."""
+    return {"type": "object", "additionalProperties": of}
+
+
+def _counts(of: type) -> Schema:
+    """Return the schema of a dataclass whose fields are all counts."""
+    return _object(**{field.name: integer() for field in dataclasses.fields(of)})
+
+
+_FLAG: Schema = {"type": "boolean"}
 _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number", "minimum": 0}
 _ID = hexadecimal(20, 20)
@@ -122,7 +144,11 @@ SCHEMAS: dict[str, Schema] = {
         peers=_list(
             _object(
                 peer_id=_ID,
-                public_key=_or_null(KEY),
+                public_key=KEY,
+                topic=_TEXT,
+                source=_TEXT,
+                first_seen=_NUMBER,
+                last_seen=_NUMBER,
                 seq=_or_null(SEQ),
                 age=_or_null(_NUMBER),
                 verdict=_or_null(_VERDICT),
@@ -133,14 +159,50 @@ SCHEMAS: dict[str, Schema] = {
         ),
         next=_or_null(_ID),
     ),
-    "Connections": _object(connections=_list({"type": "object"}), dht_nodes=integer()),
+    "Connections": _object(
+        connections=_list(
+            _object(
+                peer_id=_ID,
+                public_key=KEY,
+                address=_TEXT,
+                outbound=_FLAG,
+                since=_NUMBER,
+                round_trip=_or_null(_NUMBER),
+                relay=_FLAG,
+                attached=_FLAG,
+            ),
+            maxItems=EXCHANGE_LINKS,
+        ),
+        dht_nodes=integer(),
+    ),
+    "Discovery": _object(
+        sources=_map(_counts(SourceCounts)),
+        problems=_map(_TEXT),
+        registry_requests=integer(),
+        dials=_counts(DialCounts),
+        gossip=_counts(GossipCounts),
+        forgotten=integer(),
+    ),
     "Stats": _object(
-        counters={"type": "object", "additionalProperties": integer()},
+        counters=_map(integer()),
         counts={"type": "object"},
+        discovery=_or_null(_ref("Discovery")),
         **_PLACE,
     ),
     "Topology": _object(
-        node=_object(peer_id=_or_null(_ID), public_key=_or_null(KEY), **_PLACE),
+        node=_object(
+            peer_id=_or_null(_ID),
+            public_key=_or_null(KEY),
+            **_PLACE,
+            topic=_or_null(_TEXT),
+            exchange=_or_null(_TEXT),
+            node_type=_or_null(_words("public", "private")),
+            public_address=_or_null(_TEXT),
+            relay=_or_null(_object(peer_id=_ID, address=_TEXT)),
+            is_relay=_FLAG,
+            sessions=integer(),
+            capacity=integer(),
+        ),
         known=integer(),
         peers=_object(**{name: integer() for name in (*map(str, Verdict), UNKNOWN)}),
         relays=_list(_object(peer_id=_ID, peers=integer(1))),

@@ -8,23 +8,27 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from dhtmeta.const import TOPOLOGY_RELAYS
-from dhtmeta.daemon import openapi, parameters, responses
+from dhtmeta.daemon import finding, openapi, parameters, responses
 from dhtmeta.daemon.census import UNKNOWN, Census
 from dhtmeta.daemon.metrics import Metrics, dht_nodes
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.address import format_address
+from dhtmeta.discovery.finder import Finder
+from dhtmeta.discovery.peer import Peer
 from dhtmeta.engine.connectability import Verdict
 from dhtmeta.engine.counts import Counts
 from dhtmeta.errors import NetworkUnreachable
 from dhtmeta.node import Node
 from dhtmeta.values.node_id import peer_id
 
-_PAGE = ("limit", "after")
-_REACHABLE = (Verdict.DIRECT, Verdict.VIA_RELAY)
+_PAGE = ("limit", "after", "topic")
 
 
 class Views:
-    """The handlers of all paths but /v1. `clock` gives Unix seconds."""
+    """The handlers of all paths but /v1. `clock` gives Unix seconds.
+
+    `finder` is None where we take no part in the exchange.
+    """
 
     def __init__(
         self,
@@ -34,7 +38,9 @@ class Views:
         clock: Callable[[], float],
         census: Census,
         metrics: Metrics,
+        finder: Finder | None = None,
     ) -> None:
+        self._finder = finder
         self._node, self._status, self._counts = node, status, counts
         self._clock, self._census, self._metrics = clock, census, metrics
 
@@ -58,41 +64,44 @@ class Views:
 
     async def peers(self, request: web.Request) -> web.Response:
         """List known peers by peer id, a page at a time."""
-        parameters.refuse_unknown(request, _PAGE)
-        peers, after = await self._census.page(*parameters.page(request))
-        return _page(peers, after)
+        return _page(*await self._peers(request))
 
     async def connectable(self, request: web.Request) -> web.Response:
         """List those of a page that can be reached: fewer than ?limit=, or none, and yet more."""
+        peers, after = await self._peers(request)
+        return _page([one for one in peers if one.connectable], after)
+
+    async def _peers(self, request: web.Request) -> tuple[list[Peer], str | None]:
         parameters.refuse_unknown(request, _PAGE)
-        peers, after = await self._census.page(*parameters.page(request))
-        return _page([one for one in peers if one["verdict"] in _REACHABLE], after)
+        topic = parameters.topic(request)
+        return await self._census.page(*parameters.page(request), topic)
 
     async def connections(self, request: web.Request) -> web.Response:
-        """List open connections to peers: none yet, since there is no exchange yet."""
+        """List open connections with peers, and count the DHT nodes that answered lately."""
         parameters.refuse_unknown(request, ())
         nodes = await dht_nodes(self._node)
-        return web.json_response({"connections": [], "dht_nodes": nodes})
+        open_ = finding.connections(self._finder, self._clock())
+        return web.json_response({"connections": open_, "dht_nodes": nodes})
 
     async def stats(self, request: web.Request) -> web.Response:
         """Answer with all counters."""
         parameters.refuse_unknown(request, ())
         counts = dataclasses.asdict(self._counts)
         counts["copies"] = {str(found): n for found, n in sorted(self._counts.copies.items())}
-        return web.json_response(
-            {"counters": self._node.counters, "counts": counts, **self._place()}
-        )
+        discovery = finding.counts(self._finder)
+        told = {"counters": self._node.counters, "counts": counts, "discovery": discovery}
+        return web.json_response(told | self._place())
 
     async def topology(self, request: web.Request) -> web.Response:
         """Answer with what is known of the network: us, peers by verdict, and relays."""
         parameters.refuse_unknown(request, ())
-        count = await self._census.count()
+        count, known = await self._census.count(), self._node.known_peers
         names = [*map(str, Verdict), UNKNOWN]
         relays = count.relays.most_common(TOPOLOGY_RELAYS)
         return web.json_response(
             {
-                "node": {**self._identity(), **self._place()},
-                "known": len(self._node.known_peers),
+                "node": self._identity() | self._place() | finding.ourselves(self._finder),
+                "known": len(known) - (self._node.own_id in known),
                 "peers": {name: count.verdicts[name] for name in names},
                 "relays": [{"peer_id": peer, "peers": n} for peer, n in relays],
             }
@@ -118,6 +127,6 @@ class Views:
         return {"peer_id": key and peer_id(key).hex(), "public_key": key and key.hex()}
 
 
-def _page(peers: list[dict[str, Any]], after: str | None) -> web.Response:
+def _page(peers: list[Peer], after: str | None) -> web.Response:
     """Return a page of a list; `next` is what ?after= has to be for the following one."""
-    return web.json_response({"peers": peers, "next": after})
+    return web.json_response({"peers": [responses.peer(one) for one in peers], "next": after})

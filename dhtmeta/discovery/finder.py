@@ -122,6 +122,7 @@ class Finder:
         self.exchange.on_open.append(self.acquaintance.opened)
         self.gossip.on_unshown = self.acquaintance.unshown
         self.reachability.on_change = self.attachment.on_change = self._changed
+        self.ourselves.turn.on_change = self._changed
         self.ladder.on_round = self.dialler.begin_round
         self._around.resolver.cache.on_news = self._on_news
 
@@ -146,6 +147,8 @@ class Finder:
             work.append(self._stay_attached())
         if self._around.settings.peer_discovery.lan:
             work.append(self._listen_to_lan())
+        if self.ourselves.turn.port and not self._around.visiting:
+            work.append(self.ourselves.turn.run())
         await asyncio.gather(*work)
 
     async def close(self) -> None:
@@ -201,7 +204,7 @@ class Finder:
     async def _started_lan(self) -> LanSource:
         key, endpoint = self._around.identity().public_key, self.exchange.endpoint
         while True:
-            lan = LanSource(key, self.topic, endpoint)
+            lan = LanSource(key, self.topic, endpoint, tells=not self._around.visiting)
             try:
                 await lan.start()
             except LocalError as error:

@@ -158,7 +158,7 @@ class Gossip:
 
         Each who hears of it does so: with 4 each, 98 of 100 have heard before anybody has to ask.
         """
-        if record_of(cached) is None:
+        if record_of(cached) is None or not self._share:
             return
         item = cached.item
         talks = [talk for link, talk in self._talks.items() if self._is_new_to(link, cached)]
@@ -190,7 +190,7 @@ class Gossip:
             self._tick()
 
     def _tell_news(self, link: Link, talk: _Talk) -> None:
-        keys = list(talk.news)[: self._share or 1]
+        keys = list(talk.news)[: self._share]
         hints = [wire.Hint(key, talk.news.pop(key)) for key in keys]
         for hint in hints:
             talk.told[hint.k] = hint.seq
@@ -343,9 +343,7 @@ class Gossip:
         """Take in a verified item, if it is a NodeRecord of our topics, or of a relay."""
         record = record_in(item)
         ours = self._exchange.topics()
-        wanted = record is not None and (
-            record.network_info.is_relay or topic_hash(record.topic) in ours
-        )
+        wanted = record is not None and (record.serves_others or topic_hash(record.topic) in ours)
         if wanted and self._cache.learn(item.target, item, self._clock(), source) is not None:
             self.counts.taken += 1
         else:
@@ -360,9 +358,7 @@ def _fingerprints(raw: bytes) -> set[bytes]:
 def _concerns(link: Link, cached: Cached) -> bool:
     """Whether the peer is interested: a node of a topic of theirs, or a relay."""
     record = record_of(cached)
-    return record is not None and (
-        record.network_info.is_relay or topic_hash(record.topic) in link.topics
-    )
+    return record is not None and (record.serves_others or topic_hash(record.topic) in link.topics)
 
 
 def _to_wire(item: SignedItem) -> wire.Item:

@@ -61,7 +61,9 @@ class LanSource:
         *,
         interfaces: Sequence[str] | None = None,
         ttl: int = LAN_TTL,
+        tells: bool = True,
     ) -> None:
+        """Take who we are; with `tells` False we only listen."""
         self.heard = asyncio.Event()
         self._public_key = public_key
         self._topic = topic
@@ -70,6 +72,7 @@ class LanSource:
             interfaces = ["127.0.0.1"]
         self._interfaces = interfaces
         self._ttl = ttl
+        self._tells = tells
         self._links: list[ipaddress.IPv4Interface] = []
         self._named: dict[str, _Named] = {}
         self._mdns: AsyncZeroconf | None = None
@@ -139,6 +142,8 @@ class LanSource:
         for, and who claims it first cannot silence us.
         """
         assert self._mdns is not None
+        if not self._tells:
+            return
         before, info = self._told, self._entry()
         if before is not None and before.name == info.name:
             self._background(await self._mdns.async_update_service(info))

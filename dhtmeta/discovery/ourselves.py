@@ -16,9 +16,17 @@ from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.reachability import Reachability, described
 from dhtmeta.discovery.registry import Presence
 from dhtmeta.discovery.topic import RELAY_TOPIC, TopicSource, topic_hash
+from dhtmeta.discovery.turn import TurnWatch
 from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.values.item import SignedItem
-from dhtmeta.values.record import NetworkInfo, NodeRecord, format_endpoint, split_endpoint
+from dhtmeta.values.record import (
+    TURN_PROTOCOL,
+    NetworkInfo,
+    NodeRecord,
+    Protocol,
+    format_endpoint,
+    split_endpoint,
+)
 
 
 class Ourselves:
@@ -33,11 +41,13 @@ class Ourselves:
         self.own: SignedItem | None = None
         self.stated_relays: list[Endpoint] = []
         self._stated_type = ""
+        self._is_described = False  # whether the operator's word is known
         self._around, self._exchange = around, exchange
         self.reachability = Reachability(
             exchange, around.outside, allow_non_global=around.allow_non_global
         )
         self.attachment: Attachment | None = None  # set by whoever finds relays
+        self.turn = TurnWatch(around.settings.relay.turn_port, self._public_host)
 
     @property
     def endpoints(self) -> set[Endpoint]:
@@ -59,7 +69,7 @@ class Ourselves:
         """Return where others reach us as a relay, None where we are none."""
         public = self.reachability.reach.public
         serves = self._around.settings.relay.serve and not self._around.visiting
-        if public is None or not serves or self.is_private:
+        if public is None or not serves or self.is_private or not self._is_described:
             return None
         return format_endpoint(public)
 
@@ -75,13 +85,26 @@ class Ourselves:
         capacity = self._around.settings.relay.max_sessions if serves else 0
         session = self.attachment.session if self.attachment is not None else None
         info = described(record.network_info, self.reachability.reach, session, capacity)
+        info = self._with_turn(info)
         if not info.node_type or self._waits_for_relay(info):
             return None
         return replace(record, network_info=info, topic=self.topic)
 
+    def _with_turn(self, info: NetworkInfo) -> NetworkInfo:
+        """Add our TURN server while it answers, unless the operator names one."""
+        names_one = any(one.name == TURN_PROTOCOL for one in info.protocols)
+        if info.node_type != "public" or not self.turn.answers or names_one:
+            return info
+        ours = Protocol(name=TURN_PROTOCOL, port=self.turn.port)
+        return replace(info, protocols=[*info.protocols, ours])
+
+    def _public_host(self) -> str | None:
+        own = self.reachability.reach.own
+        return None if own is None or self.reachability.reach.public is None else own[0]
+
     def _note_stated(self, record: NodeRecord) -> None:
         base = record.network_info
-        self._stated_type = base.node_type
+        self._stated_type, self._is_described = base.node_type, True
         self.stated_relays = [split_endpoint(one) for one in base.relay_endpoints]
         self.topic = record.topic or self._opened_topic
 
@@ -120,10 +143,10 @@ class Ourselves:
 
     def _to_announce(self) -> set[tuple[str, int]]:
         public = self.reachability.reach.public
-        if public is None or self.is_private or self._around.visiting:
+        if public is None or self.is_private or self.own is None or self._around.visiting:
             return set()
         topics = {self.topic} if self.topic else set()
-        if self.relay_address() is not None:
+        if self.relay_address() is not None or self.turn.answers:
             topics.add(RELAY_TOPIC)
         return {(topic, public[1]) for topic in topics}
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dhtmeta.engine.connectability import Connectability, Verdict
 from dhtmeta.values.node_id import peer_id
-from dhtmeta.values.record import NodeRecord
+from dhtmeta.values.record import NodeRecord, format_endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +43,9 @@ class Peer:
     def address(self) -> str:
         """The ip:port to connect to, a relay's where it leads over one; "" where there is none."""
         return self.connectability.address if self.connectability is not None else ""
+
+    @property
+    def turn(self) -> str:
+        """The ip:port (UDP) of its TURN server, "" where it says none, or cannot be reached."""
+        endpoint = self.record.turn if self.record is not None and self.connectable else None
+        return format_endpoint(endpoint)

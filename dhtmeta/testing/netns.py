@@ -53,7 +53,7 @@ delete table ip loss
 table ip loss {{
     chain heard {{
         type filter hook input priority raw
-        iifname != "lo" numgen random mod 1000 < {per_mille} drop
+        iifname != "lo" {which} drop
     }}
 }}
 """
@@ -109,7 +109,8 @@ class Host:
         """Drop that share (0 … 1) of the packets that come in from now on."""
         if not 0 <= share <= 1:
             raise CallerError(f"a share is 0 … 1, got {share}")
-        self.run(["nft", "-f", "-"], _LOSS.format(per_mille=round(share * 1000)))
+        some = f"numgen random mod 1000 < {round(share * 1000)}"
+        self.run(["nft", "-f", "-"], _LOSS.format(which="" if share == 1 else some))
 
     def _ip(self, *lines: str) -> None:
         """Run lines of `ip` here, all or an error."""

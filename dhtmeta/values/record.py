@@ -29,6 +29,7 @@ _RAW = (bytes, bytearray, memoryview)
 _TOO_DEEP = "its lists and dicts are nested too deep"
 _HEX_ID = "40 hex digits in lower case"
 EXCHANGE_PROTOCOL = "dhtmeta"  # the name under which `protocols` has the exchange's port
+TURN_PROTOCOL = "turn"  # and that of a TURN server
 Plain = dict[str, Any]  # text where the bytes are UTF-8, else bytes; ints, lists, dicts
 
 
@@ -110,6 +111,20 @@ class NodeRecord(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         if info.node_type != "public" or not info.public_ip or not port:
             return None
         return info.public_ip, port
+
+    @property
+    def turn(self) -> tuple[str, int] | None:
+        """Where a public node's TURN server is: (ip, UDP port); None where it names none."""
+        info = self.network_info
+        port = next((one.port for one in info.protocols if one.name == TURN_PROTOCOL), None)
+        if info.node_type != "public" or not info.public_ip or not port:
+            return None
+        return info.public_ip, port
+
+    @property
+    def serves_others(self) -> bool:
+        """Whether nodes of other topics have a use for it: it is a relay, or a TURN host."""
+        return self.network_info.is_relay or self.turn is not None
 
     @classmethod
     def from_value(cls, value: Value, public_key: bytes | None = None) -> Self:

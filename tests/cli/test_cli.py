@@ -305,17 +305,20 @@ async def test_the_demo_does_what_it_says() -> None:
     assert [name for name, row in rows.items() if "saw" in row] == [
         *("started, ready", "its record is alive", "keeps another's record"),
         *("health", "metrics", "stopped by SIGTERM"),
+        *("public, a relay", "public", "private"),
     ]
+    assert "private: via-relay, 127.0.0.1:" in rows["public"]["saw"]
+    assert "public: direct, 127.0.0.1:" in rows["private"]["saw"]
     shown = await dhtmeta("demo")
     assert "NAT, relay" in shown.out
-    assert "11 of 11" in shown.err
+    assert "14 of 14" in shown.err
 
 
 async def test_doctor_finds_what_is_well_and_what_is_not(net: list[str], tmp_path: Path) -> None:
     well = await dhtmeta("doctor", *net, "--json")
     assert well.code == 0
     assert [json.loads(line)["check"] for line in well.out.splitlines()] == [
-        *("clock", "keys", "store", "dht")
+        *("clock", "keys", "store", "dht", "exchange")
     ]
     create_identity(tmp_path / "keys")
     (tmp_path / "keys" / PRIVATE_FILE).chmod(0o644)

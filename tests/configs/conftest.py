@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+import pytest
 import pytest_asyncio
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -13,12 +14,20 @@ from dhtmeta.config import Http
 from dhtmeta.daemon.http import start_http
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.node import Node
+from dhtmeta.testing.swarm import Swarm
 from tests.configs.promql import grouped_by, selectors
+from tests.conftest import make_node
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FROM_PROMETHEUS = {"up"}  # what it adds by itself
 BY_PROMETHEUS = {"job", "instance"}  # labels that it adds to every metric
-CLOSED = {"state", "result", "direction"}  # labels of which every value is always exported
+CLOSED = {
+    "state",
+    "result",
+    "direction",
+    "source",
+    "type",
+}  # labels of which every value is always exported
 
 
 @dataclass
@@ -42,23 +51,33 @@ class Exported:
 
 
 @pytest_asyncio.fixture(scope="session")
-async def exported(writer: Node) -> AsyncIterator[Exported]:
+async def exported(
+    swarm: Swarm, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Exported]:
     """Return what a daemon exports that has answered a request."""
-    status = Status(State.READY, (), time.time())
-    server = await start_http(
-        writer, Http(listen="127.0.0.1:0"), lambda: status, writer.counts, time.time
-    )
-    here = "http://{}:{}".format(*server.endpoint)
-    try:
-        async with aiohttp.ClientSession() as client:
-            assert (await client.get(f"{here}/health")).status == 200
-            text = await (await client.get(f"{here}/metrics")).text()
-    finally:
-        await server.close()
+    async with make_node(swarm, tmp_path_factory.mktemp("exported")) as node:
+        yield _read(await _exported_by(node))
+
+
+def _read(text: str) -> Exported:
     found = Exported()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = found.metrics.setdefault(sample.name, {})
             for name, value in sample.labels.items():
                 labels.setdefault(name, set()).add(value)
-    yield found
+    return found
+
+
+async def _exported_by(node: Node) -> str:
+    status = Status(State.READY, (), time.time())
+    finder = await node.open_discovery("exported", listen="127.0.0.1:0")
+    http = Http(listen="127.0.0.1:0")
+    server = await start_http(node, http, lambda: status, node.counts, time.time, finder=finder)
+    here = "http://{}:{}".format(*server.endpoint)
+    try:
+        async with aiohttp.ClientSession() as client:
+            assert (await client.get(f"{here}/health")).status == 200
+            return await (await client.get(f"{here}/metrics")).text()
+    finally:
+        await server.close()

@@ -46,6 +46,8 @@ async def test_the_page_can_be_followed_from_beginning_to_end(tmp_path: Path) ->
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "DHTMETA_DHT__PORT": "0",  # not the daemon's: somebody may have it
         "DHTMETA_HTTP__LISTEN": f"127.0.0.1:{port}",
+        "DHTMETA_EXCHANGE__PORT": "0",
+        "DHTMETA_PEER_DISCOVERY__LAN": "false",
     }
     log = tmp_path / "log"
     with log.open("wb") as output:

@@ -1,4 +1,4 @@
-"""The unit: what systemd itself says of it, and whether it says the same as the program."""
+"""The units: what systemd itself says of them, and whether they say the same as the program."""
 
 import re
 import shutil
@@ -13,6 +13,7 @@ from dhtmeta.const import HTTP_CONNECTIONS, STOP_DEADLINE
 from tests.configs.conftest import CONFIGS
 
 UNIT = CONFIGS / "systemd" / "dhtmeta.service"
+REGISTRY = CONFIGS / "systemd" / "dhtmeta-registry.service"
 EXPOSURE = 1.4  # of 10, where less is better; systemd 252 says 1.1
 
 with_systemd = pytest.mark.skipif(
@@ -21,13 +22,14 @@ with_systemd = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """Return the unit as it would be where its programs are installed."""
+@pytest.fixture(params=[UNIT, REGISTRY], ids=lambda path: str(path.stem))
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Return a unit as it would be where its programs are installed."""
     program = tmp_path / "program"
     program.touch(0o755)
-    copy = tmp_path / UNIT.name
-    text = UNIT.read_text(encoding="utf-8")
+    shipped: Path = request.param
+    copy = tmp_path / shipped.name
+    text = shipped.read_text(encoding="utf-8")
     copy.write_text(re.sub(r"^(Exec\w+)=\S+", rf"\1={program}", text, flags=re.MULTILINE))
     return copy
 
@@ -37,9 +39,9 @@ def analyzed(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def setting(name: str) -> str:
-    """Return what the unit says of a setting that it has once."""
-    (value,) = re.findall(rf"^{name}=(.*)$", UNIT.read_text(encoding="utf-8"), re.MULTILINE)
+def setting(name: str, unit: Path = UNIT) -> str:
+    """Return what a unit says of a setting that it has once."""
+    (value,) = re.findall(rf"^{name}=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
     return str(value)
 
 
@@ -86,3 +88,29 @@ def test_what_weighs_little_in_that_figure_is_there_all_the_same() -> None:
 def test_libtorrent_may_ask_for_the_interfaces() -> None:
     families = setting("RestrictAddressFamilies").split()
     assert families == ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK"]
+
+
+def test_the_registrys_figures_fit_those_of_the_program() -> None:
+    assert setting("Type", REGISTRY) == "notify"
+    assert int(setting("RestartPreventExitStatus", REGISTRY)) == WRONG_USE
+    assert int(setting("LimitNOFILE", REGISTRY)) >= 2 * HTTP_CONNECTIONS
+    assert setting("ExecReload", REGISTRY) == "/bin/kill -HUP $MAINPID"
+    words = setting("ExecStart", REGISTRY).split()
+    assert words[1:] == ["registry", "--config", "/etc/dhtmeta/registry.toml"]
+
+
+def test_the_registry_is_hardened_as_the_daemon_is_and_writes_nothing() -> None:
+    daemon, registry = hardening(UNIT), hardening(REGISTRY)
+    changed = {"ProcSubset": "pid", "RestrictAddressFamilies": "AF_INET AF_INET6 AF_UNIX"}
+    assert registry == daemon | changed
+    assert setting("User", REGISTRY) != setting("User")
+    assert "StateDirectory" not in REGISTRY.read_text(encoding="utf-8")
+
+
+def hardening(unit: Path) -> dict[str, str]:
+    """Return the last settings of a service: what it cannot do."""
+    text = unit.read_text(encoding="utf-8").partition("# What it cannot do")[2]
+    lines = re.findall(r"^(\w+)=(.*)$", text.partition("[Install]")[0], re.MULTILINE)
+    return {
+        f"{name} {value}" if name == "SystemCallFilter" else name: value for name, value in lines
+    }

@@ -11,6 +11,7 @@ import aiohttp
 from dhtmeta.config import Http
 from dhtmeta.daemon.http import Server, start_http
 from dhtmeta.daemon.status import State, Status
+from dhtmeta.discovery.finder import Finder
 from dhtmeta.engine.counts import Counts
 from dhtmeta.node import Node
 from dhtmeta.values.item import SignedItem, encode_value
@@ -106,7 +107,11 @@ def signed(seq: int = 1, value: Any = None, identity: Identity | None = None) ->
 
 @contextlib.asynccontextmanager
 async def serving(
-    node: Node, *, clock: Callable[[], float] = lambda: STARTED + 5.0, **settings: Any
+    node: Node,
+    *,
+    clock: Callable[[], float] = lambda: STARTED + 5.0,
+    finder: Finder | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     """Serve `node` on any free port; `settings` are those of [http]."""
     counts = Counts()
@@ -119,7 +124,7 @@ async def serving(
         return 0 if served is None else served.kept
 
     http = Http(**{"listen": "127.0.0.1:0"} | settings)
-    server = await start_http(node, http, status, counts, clock, kept)
+    server = await start_http(node, http, status, counts, clock, kept, finder)
     try:
         async with aiohttp.ClientSession() as session:
             served = Served(server, node, counts, session)

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from dhtmeta.config import Http, Settings
-from dhtmeta.daemon import http, parameters
+from dhtmeta.daemon import finding, http, parameters
 from dhtmeta.daemon.http import start_http
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.engine.counts import Counts
 from dhtmeta.errors import CallerError, PortError
 from dhtmeta.node import Node
+from dhtmeta.values.keys import Identity
 from dhtmeta.values.record import NetworkInfo, NodeRecord
 from tests.daemon.http_server import JSON, STARTED, hung_up, path_of, serving, signed
 
@@ -78,8 +79,10 @@ async def test_what_the_node_knows_is_shown(writer: Node) -> None:
         network_info=NetworkInfo(node_type="public", public_ip="127.0.0.1", public_port=4)
     )
     async with serving(writer) as served:
-        await writer.publish(own)
-        await writer.query(writer.identity.public_key)
+        other = Identity.generate()
+        for identity in (writer.identity, other):
+            await writer.publish(own, identity=identity)
+            await writer.query(identity.public_key)
         stats = (await served.get("/stats")).json
         topology = (await served.get("/topology")).json
         connections = (await served.get("/connections")).json
@@ -88,6 +91,7 @@ async def test_what_the_node_knows_is_shown(writer: Node) -> None:
     assert stats["counters"] == writer.counters
     assert topology["node"]["public_key"] == writer.identity.public_key.hex()
     assert topology["peers"]["direct"] >= 1
+    assert topology["node"]["exchange"] is None  # nobody opened it
     assert connections["connections"] == []
     assert connections["dht_nodes"] >= 1
 
@@ -249,7 +253,8 @@ async def test_to_look_at_the_daemon_makes_no_keys(tmp_path: Path) -> None:
     options: Any = {"store": str(tmp_path / "s.db"), "keys": keys, "settings": Settings()}
     async with Node(offline=True, **options) as node, serving(node) as served:
         nobody = {"peer_id": None, "public_key": None, "carrier": None, "endpoint": None}
-        assert (await served.get("/topology")).json["node"] == nobody
+        shown = (await served.get("/topology")).json["node"]
+        assert shown == nobody | finding.NOT_TAKING_PART
         assert not keys.exists()
         own = node.identity
         shown = (await served.get("/topology")).json["node"]

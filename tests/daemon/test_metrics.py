@@ -15,6 +15,7 @@ from dhtmeta.const import CENSUS_AT_ONCE, CENSUS_SLICE, PEERS_PAGE
 from dhtmeta.daemon import census as census_module
 from dhtmeta.daemon.census import Census
 from dhtmeta.daemon.status import State, Status
+from dhtmeta.discovery.peer import Peer
 from dhtmeta.engine.counts import Counts
 from dhtmeta.node import Node
 from dhtmeta.store.store import KnownPeer
@@ -149,6 +150,11 @@ async def test_two_servers_of_one_process_count_apart(writer: Node) -> None:
     assert not [name for name, _ in second if "http_requests" in name]
 
 
+def keys(peers: list[Peer]) -> list[bytes]:
+    """Return whose they are, by the id that their made-up key begins with."""
+    return [peer.public_key[:20] for peer in peers]
+
+
 def known(count: int) -> Iterator[bytes]:
     """Return ids of so many peers, in order."""
     return (i.to_bytes(20, "big") for i in range(1, count + 1))
@@ -161,21 +167,20 @@ async def offline(directory: Path) -> Node:
 
 async def test_peers_come_in_pages(tmp_path: Path) -> None:
     async with await offline(tmp_path) as node, serving(node) as served:
-        node._store.peers.update((peer, KnownPeer(peer + bytes(12))) for peer in known(250))
+        node._store.peers.update((one, KnownPeer(one + bytes(12))) for one in known(250))
         seen, after = [], ""
         while True:
             page = (await served.get(f"/peers?{after and f'after={after}'}")).json
             assert len(page["peers"]) <= PEERS_PAGE
-            seen += [one["peer_id"] for one in page["peers"]]
+            seen += [one["public_key"][:40] for one in page["peers"]]
             if (after := page["next"]) is None:
                 break
         small = (await served.get(f"/peers?limit=3&after={seen[9]}")).json
         none = (await served.get(f"/peers/connectable?limit=3&after={seen[9]}")).json
     assert none == {"peers": [], "next": seen[12]}  # no record of them is known
     assert seen == [peer.hex() for peer in known(250)]
-    assert [one["peer_id"] for one in small["peers"]] == seen[10:13]
+    assert [one["public_key"] for one in small["peers"]] == [one + "00" * 12 for one in seen[10:13]]
     assert small["next"] == seen[12]
-    assert small["peers"][0]["public_key"] == seen[10] + "00" * 12
     assert small["peers"][0]["verdict"] is None
 
 
@@ -185,22 +190,22 @@ async def test_many_peers_are_listed_in_an_order_that_is_believed_for_a_while(
     peers = [*known(CENSUS_AT_ONCE * 3 // 2)]
     async with await offline(tmp_path) as node:
         shuffled = random.Random(1).sample(peers, len(peers))
-        node._store.peers.update((peer, KnownPeer(bytes(32))) for peer in shuffled)
+        node._store.peers.update((peer, KnownPeer(peer + bytes(12))) for peer in shuffled)
         census = Census(node)
         pages = await asyncio.gather(*(census.page(peers[i], 2) for i in (0, 1234)))
         del node._store.peers[peers[1]]  # forgotten
-        node._store.peers[bytes(20)] = KnownPeer(bytes(32))  # met
+        node._store.peers[bytes(20)] = KnownPeer(bytes(20) + bytes(12))  # met
         first, after = await census.page(b"", 2)
         census._roll._due = 0.0
         renewed, _ = await census.page(b"", 2)
         last, none = await census.page(peers[-3], 2)
     for (page, following), i in zip(pages, (0, 1234), strict=True):
-        assert [one["peer_id"] for one in page] == [peers[i + 1].hex(), peers[i + 2].hex()]
+        assert keys(page) == peers[i + 1 : i + 3]
         assert following == peers[i + 2].hex()
-    assert [one["peer_id"] for one in first] == [peers[0].hex()]
-    assert after == peers[1].hex()
-    assert [one["peer_id"] for one in renewed] == [bytes(20).hex(), peers[0].hex()]
-    assert ([one["peer_id"] for one in last], none) == ([one.hex() for one in peers[-2:]], None)
+    assert keys(first) == [peers[0], peers[2]]
+    assert after == peers[2].hex()
+    assert keys(renewed) == [bytes(20), peers[0]]
+    assert (keys(last), none) == (peers[-2:], None)
 
 
 async def test_relays_are_counted_with_those_who_lead_over_them(writer: Node) -> None:

@@ -35,7 +35,7 @@ async def test_it_is_what_is_served(writer: Node) -> None:
 
 async def test_every_path_of_the_server_is_in_it_and_no_other(writer: Node) -> None:
     async with serving(writer) as served:
-        resources = served.server._runner.app.router.resources()
+        resources = served.server._listener._runner.app.router.resources()
         routes = {
             (route.method.lower(), resource.canonical)
             for resource in resources

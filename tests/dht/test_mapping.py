@@ -3,6 +3,8 @@
 import asyncio
 import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from tests.conftest import missing
 DHT_PORT = 7000
 EXCHANGE_PORT = 7001
 WITHIN = 20.0  # s: far above what it takes
+LIBTORRENT_WAITS = 10.0  # s for each mapping of a dead gateway, all threads frozen; we 0.5 in all
 
 CHAINS = """
 table inet miniupnpd {
@@ -53,6 +56,23 @@ upnp_nat_postrouting_chain=sent
 ALLOWED = "allow 1024-65535 10.0.0.0/8 1024-65535"
 REFUSED = "deny 0-65535 0.0.0.0/0 0-65535"
 
+SHORT_LIVED = """
+import asyncio, os, sys
+from dhtmeta.dht.session import Session
+
+async def main():
+    session = Session([], f"0.0.0.0:{sys.argv[1]}")
+    mapped = asyncio.Event()
+    session.outside.on_change(lambda: mapped.set() if session.outside.mappings else None)
+    await session.start()
+    await mapped.wait()
+    print("mapped", *session.outside.mappings, flush=True)
+    await session.close()
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
 Start = Callable[..., Awaitable[LibtorrentCarrier]]
 
 
@@ -72,22 +92,21 @@ class Gateway:
         configuration = self._directory / "miniupnpd.conf"
         address = self._lan.address
         configuration.write_text(
-            CONFIGURATION.format(
-                address=address, rules="\n".join(rules), upnp=upnp, natpmp=natpmp
-            ),
+            CONFIGURATION.format(address=address, rules="\n".join(rules), upnp=upnp, natpmp=natpmp),
             encoding="ascii",
         )
         argv = ["miniupnpd", "-d", "-f", str(configuration), "-P", str(self._directory / "pid")]
         log = self._directory / "log"
         with log.open("wb") as stderr:
             self._process = await self._lan.gateway.spawn(argv, stderr=stderr)
-        await until(lambda: "Listening for" in log.read_text(encoding="utf-8"))
+        last = "Listening for NAT-PMP" if natpmp == "yes" else "HTTP listening"
+        await until(lambda: last in log.read_text(encoding="utf-8"))
 
     async def stop(self) -> None:
-        """End it, and with it what it mapped."""
+        """Kill it: told to end, it may take minutes."""
         process, self._process = self._process, None
         if process is not None:
-            process.terminate()
+            process.kill()
             await process.wait()
 
     def rules(self) -> str:
@@ -184,13 +203,13 @@ async def test_the_external_port_may_be_another_one(
 async def test_a_mapping_that_is_refused_later_is_no_longer_in_force(
     lan: Lan, gateway: Gateway, start: Start
 ) -> None:
-    await gateway.start(ALLOWED)
+    await gateway.start(ALLOWED, natpmp="no")
     carrier = await start(lan.host())
     outside = carrier.outside
     outside.map_port(EXCHANGE_PORT)
     await until_told(outside, lambda: outside.supports_upnp and len(outside.mappings) == 2)
     await gateway.stop()
-    await gateway.start(REFUSED)
+    await gateway.start(REFUSED, natpmp="no")
     carrier.session.handle.reopen_network_sockets(lt.session.reopen_map_ports)  # asks again
     await until_told(outside, lambda: DHT_PORT not in outside.mappings)
 
@@ -224,6 +243,35 @@ async def test_a_node_that_does_not_serve_asks_no_gateway(
     await until_told(other, lambda: DHT_PORT in other.mappings)
     assert dict(reader.mappings) == {}
     assert host.address not in gateway.rules()
+
+
+async def test_a_process_that_ends_gives_back_what_was_mapped(lan: Lan, gateway: Gateway) -> None:
+    await gateway.start(ALLOWED, natpmp="no")
+    host = lan.host()
+    process = await host.spawn(
+        [sys.executable, "-c", SHORT_LIVED, str(DHT_PORT)], stdout=subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert said.split() == [b"mapped", str(DHT_PORT).encode()]
+    assert host.address not in gateway.rules()
+
+
+async def test_the_port_of_a_closed_node_is_free(lan: Lan, start: Start) -> None:
+    host = lan.host()
+    await (await start(host)).close()
+    assert (await start(host)).session.endpoint[1] == DHT_PORT
+
+
+async def test_a_node_closes_while_libtorrent_would_wait_for_a_dead_gateway(
+    lan: Lan, gateway: Gateway, start: Start
+) -> None:
+    await gateway.start(ALLOWED, natpmp="no")
+    carrier = await start(lan.host())
+    await until_told(carrier.outside, lambda: DHT_PORT in carrier.outside.mappings)
+    lan.gateway.lose(1)
+    begun = asyncio.get_running_loop().time()
+    await carrier.close()
+    assert asyncio.get_running_loop().time() - begun < LIBTORRENT_WAITS
 
 
 @pytest.mark.parametrize("port", [0, 65536])

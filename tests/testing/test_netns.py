@@ -140,6 +140,17 @@ def test_a_host_loses_the_share_it_is_told_to(internet: Internet, bind: Bind) ->
     assert 10 < len(arrived) < 90
 
 
+def test_a_host_that_loses_all_hears_nothing(internet: Internet, bind: Bind) -> None:
+    one, other = internet.public(), internet.public()
+    here, there = bind(one), bind(other)
+    other.lose(1)
+    for _ in range(100):
+        here.sendto(b"in vain", (other.address, PORT))
+    other.lose(0)
+    here.sendto(b"surely", (other.address, PORT))
+    assert there.recv(100) == b"surely"
+
+
 def test_a_share_above_all_is_refused() -> None:
     with pytest.raises(CallerError, match="0 … 1"):
         Host("none", "81.1.0.1").lose(1.5)

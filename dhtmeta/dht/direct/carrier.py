@@ -16,6 +16,8 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
+from cachetools import LRUCache
+
 from dhtmeta.const import (
     CLOSEST,
     CONTACT_INTERVAL,
@@ -25,6 +27,7 @@ from dhtmeta.const import (
     HEARD_LATELY,
     LIVE_NODES_INTERVAL,
     LOCAL_ROUND_TRIP,
+    MAX_MET,
     MAX_OPERATIONS,
     MAX_PER_HOST,
     OPERATIONS_AT_ONCE,
@@ -109,6 +112,7 @@ class DirectCarrier:
         self._writers: WeakValueDictionary[tuple[bytes, bytes], asyncio.Lock] = (
             WeakValueDictionary()
         )
+        self._met: LRUCache[str, bool] = LRUCache(MAX_MET)  # hosts that nodes were added of
         self._asked_node = float("-inf")
         self._joining: asyncio.Task[None] | None = None
         self._heard = asyncio.Event()
@@ -133,7 +137,10 @@ class DirectCarrier:
             self._random,
             node_id=self._node_id,
             also_us=self._also_us,
-            may_ask=lambda endpoint: _may_ask(endpoint[0], v6, self._local),
+            may_ask=lambda endpoint: (
+                _may_ask(endpoint[0], v6, self._local)
+                or (endpoint[0] in self._met and _may_ask(endpoint[0], v6, local=True))
+            ),
             **(_LOCAL if self._local else _MAINLINE),
         )
         for contact in self._saved:
@@ -394,7 +401,11 @@ class DirectCarrier:
         return await self.node.live_nodes()
 
     def add_nodes(self, endpoints: Sequence[Endpoint]) -> None:
-        """See `Carrier.add_nodes`: libtorrent's table hears of them, and so do we."""
+        """See `Carrier.add_nodes`: libtorrent's table hears of them, and so do we.
+
+        They may be on our own network: whoever adds them has met them there.
+        """
+        self._met.update((host, True) for host, _ in endpoints)
         self.node.add_nodes(endpoints)
         self.core.greet(endpoints)
         self._soon()

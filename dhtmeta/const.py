@@ -277,6 +277,7 @@ PROBES_PER_SECOND: Final = 50.0  # that a relay passes on to one attached peer, 
 RELAY_CANDIDATES: Final = 4  # relays measured at once before one is chosen
 RELAY_TIE: Final = 0.01  # s by which round trips differ for less load to be worth more
 RELAY_GRACE: Final = 0.3  # s for which the other relays may still answer after the first one did
+RELAY_TOPIC_WAIT: Final = 1.5  # s relays are looked for on the DHT, before known ones come again
 RELAY_RETRY: Final = 1.0  # s until relays are looked for again, doubled up to the next
 RELAY_RETRY_LAST: Final = 15.0  # s; whoever waits for a relay shall have one soon
 RELAY_PATIENCE: Final = 60.0  # s without any relay until our record says that we have none

@@ -122,6 +122,7 @@ class Finder:
         self.exchange.on_open.append(self.acquaintance.opened)
         self.gossip.on_unshown = self.acquaintance.unshown
         self.reachability.on_change = self.attachment.on_change = self._changed
+        self.reachability.on_move = lambda: self.ladder.wake("exchange")
         self.ourselves.turn.on_change = self._changed
         self.ladder.on_round = self.dialler.begin_round
         self._around.resolver.cache.on_news = self._on_news

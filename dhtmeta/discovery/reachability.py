@@ -63,6 +63,7 @@ class Reachability:
     ) -> None:
         self.reach = Reach()
         self.on_change: Callable[[], None] = lambda: None
+        self.on_move: Callable[[], None] = lambda: None  # our own address is another one
         self._exchange, self._outside, self._allow = exchange, outside, allow_non_global
         self._loop = asyncio.get_running_loop()
         self._patient_until = self._loop.time() + REACH_PATIENCE
@@ -115,6 +116,9 @@ class Reachability:
             for known in (self._seen, self._proven, self._failed, self._asked):
                 known.clear()
             self._last_type = ""
+            for link in [one for one in self._exchange.links if not one.outbound]:
+                link.hang_up()  # it leads to where we are no more; those we dialled come along
+            self.on_move()
         self._own = own or self._own
 
     # the claims

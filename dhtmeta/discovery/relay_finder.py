@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Sequence
 
-from dhtmeta.const import RELAY_GRACE, TOPIC_WAIT
+from dhtmeta.const import RELAY_GRACE, RELAY_TOPIC_WAIT
 from dhtmeta.discovery.around import Around, exchange_of
 from dhtmeta.discovery.candidate import Source
 from dhtmeta.discovery.ourselves import Ourselves
@@ -32,7 +32,7 @@ class RelayFinder:
         for source in self._sources:
             found: list[Endpoint] = []
             with contextlib.suppress(DhtmetaError, TimeoutError):
-                async with asyncio.timeout(TOPIC_WAIT) as waiting:
+                async with asyncio.timeout(RELAY_TOPIC_WAIT) as waiting:
                     async for candidate in source.candidates():
                         if candidate.endpoint is not None:
                             found.append(candidate.endpoint)

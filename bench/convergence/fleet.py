@@ -118,15 +118,19 @@ class Fleet:
 
     def start(self, *members: Member) -> None:
         """Start these daemons, or all."""
-        self.started = time.monotonic()
+        self.note_start()
         for member in members or self.members:
             os.environ["XDG_DATA_HOME"] = str(self.home / member.peer_id)
             log = self.home / f"{member.peer_id}.log"
             self.pids[member.peer_id] = fork(member, self._writing, log)
 
+    def note_start(self) -> None:
+        """Begin to count the time."""
+        self.started = time.monotonic()
+
     def stop(self) -> None:
         """End all that run."""
-        ended(list(self.pids.values()))
+        ended(sorted(set(self.pids.values())))
         self.pids.clear()
 
     def kill(self, peer_id: str) -> float:
@@ -145,7 +149,7 @@ class Fleet:
             told.ready = said["at"]
         if "listed" in said:
             told.lists.append((said["at"], said["listed"]))
-        told.cpu = said.get("cpu", told.cpu)
+        told.cpu = max(told.cpu, said.get("cpu", 0.0))
         told.rss = said.get("rss", told.rss)
         told.counts = said.get("counts", told.counts)
 
@@ -186,6 +190,10 @@ class Fleet:
     def ready(self) -> bool:
         """Whether all that run were ready."""
         return all(self.told[peer].ready is not None for peer in self.pids)
+
+    def cpu(self) -> float:
+        """Return the CPU seconds that all have taken so far."""
+        return sum(one.cpu for one in self.told.values())
 
     def listing(self) -> bool:
         """Whether all that run have told of a list."""

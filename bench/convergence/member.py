@@ -23,6 +23,8 @@ from dhtmeta.config import Settings
 from dhtmeta.daemon.app import Daemon
 from dhtmeta.daemon.metrics import traffic
 from dhtmeta.daemon.status import State
+from dhtmeta.discovery.finder import Finder
+from dhtmeta.node import Node
 from dhtmeta.testing.netns import Host
 
 LOOK = 0.2  # s between looks whether there is news
@@ -58,59 +60,56 @@ def fork(member: Member, told: int, log: Path) -> int:
 
 async def _be(member: Member, told: int) -> None:
     daemon = Daemon(lambda: member.settings)
-    telling = asyncio.create_task(_tell(daemon, member, told))
+    telling = asyncio.create_task(_tell_of(daemon, member, told))
     try:
         await daemon.run()
     finally:
         telling.cancel()
-        _write(told, member, counts=_counts(daemon))
+        if daemon._finder is not None:
+            write(told, member, counts=_counts(daemon.node, daemon._finder))
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        _write(told, member, cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss)
+        write(told, member, cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss)
 
 
-async def _tell(daemon: Daemon, member: Member, told: int) -> None:
-    """Tell when it is ready, and whom it lists as connectable, over which relay."""
+async def _tell_of(daemon: Daemon, member: Member, told: int) -> None:
     while daemon._finder is None or daemon.status().state is not State.READY:
         await asyncio.sleep(LOOK)
-    _write(told, member, ready=True, cpu=time.process_time())
-    news = asyncio.Event()
-    daemon._finder.on_found.append(lambda found: news.set())
-    before = None
-    while True:
-        listed = _listed(daemon)
-        if listed != before:
-            before = listed
-            _write(told, member, listed=listed, cpu=time.process_time())
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LIST):
-                await news.wait()
-        news.clear()
-        await asyncio.sleep(LOOK)
+    await tell(daemon.node, daemon._finder, member, told)
 
 
-def _counts(daemon: Daemon) -> dict[str, Any]:
-    """Return what discovery cost this daemon."""
-    finder = daemon._finder
-    if finder is None:
-        return {}
+async def tell(node: Node, finder: Finder, member: Member, told: int) -> None:
+    """Tell that a node is ready, and whom it lists as connectable, over which relay."""
+    write(told, member, ready=True, cpu=time.process_time())
+    news, before = asyncio.Event(), None
+    with finder.hearing(news.set):
+        while True:
+            listed = _listed(node)
+            if listed != before:
+                before = listed
+                write(told, member, listed=listed, cpu=time.process_time())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LIST):
+                    await news.wait()
+            news.clear()
+            await asyncio.sleep(LOOK)
+
+
+def _counts(node: Node, finder: Finder) -> dict[str, Any]:
+    """Return what discovery cost this node."""
     asked = {name: asdict(one) for name, one in finder.ladder.counts.items()}
-    seen = traffic(daemon.node)
+    seen = traffic(node)
     return {
         "asked": asked,
         "gossip": asdict(finder.gossip.counts),
         "dials": asdict(finder.dialler.counts),
         "links": len(finder.exchange.links),
-        "lookups": daemon.node.counters["lookups"],
+        "lookups": node.counters["lookups"],
         "datagrams": seen.datagrams_in + seen.datagrams_out if seen else 0,
     }
 
 
-def _listed(daemon: Daemon) -> dict[str, str]:
-    return {
-        peer.peer_id.hex(): _relay(peer)
-        for peer in daemon.node.known()
-        if peer.connectable and peer.public_key != daemon.node.public_key
-    }
+def _listed(node: Node) -> dict[str, str]:
+    return {peer.peer_id.hex(): _relay(peer) for peer in node.known() if peer.connectable}
 
 
 def _relay(peer: Any) -> str:
@@ -118,7 +117,8 @@ def _relay(peer: Any) -> str:
     return str(info.connected_relay) if info.node_type == "private" else ""
 
 
-def _write(told: int, member: Member, **said: Any) -> None:
+def write(told: int, member: Member, **said: Any) -> None:
+    """Write one line to whoever measures."""
     line = json.dumps({"at": time.monotonic(), "who": member.peer_id, **said}) + "\n"
     os.write(told, line.encode())
 

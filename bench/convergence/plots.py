@@ -9,7 +9,7 @@ INCHES = (7.5, 4.2)
 LABELS = {
     "fifty": "50 daemons",
     "by-dht": "50 daemons, found by the DHT's topic alone",
-    "two-hundred": "200 daemons",
+    "two-hundred": "200 nodes in 4 processes",
 }
 
 

@@ -18,7 +18,7 @@ export NODE_EXTRA_CA_CERTS ?= $(SYSTEM_CERTIFICATES)
 endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench bench-direct bench-keeping fuzz build clean
+.PHONY: demo test check bench bench-direct bench-keeping bench-convergence fuzz build clean
 
 demo: build
 	$(RUN) dhtmeta demo
@@ -40,6 +40,10 @@ bench-direct: build $(VENV)/test.done $(VENV)/bench.done
 
 bench-keeping: build $(VENV)/test.done $(VENV)/bench.done
 	$(RUN) bench.keeping
+
+# Needs root and nftables: each daemon has a network namespace of its own, some behind a real NAT.
+bench-convergence: build $(VENV)/test.done $(VENV)/bench.done
+	$(RUN) bench.convergence
 
 # For so many seconds each; what is found is kept in build/fuzz.
 FUZZ_SECONDS ?= 120

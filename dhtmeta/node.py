@@ -137,6 +137,7 @@ class Node:
         self._claim: IO[bytes] | None = None
         self._known_to_others = False
         self._finder: Finder | None = None
+        self._former_ids: set[bytes] = set()  # peer ids of the keys we had before
         self._finding = asyncio.Lock()
         self._search: asyncio.Task[None] | None = None  # where nobody else runs the finder
         self._is_visiting = False
@@ -364,7 +365,10 @@ class Node:
         """
         _ = self.identity  # made on first use
         async with self._writer_lock.held(deadline, alone=alone):
-            self._identity = read_identity(self._keys)
+            identity = read_identity(self._keys)
+            if self._identity is not None and self._identity.public_key != identity.public_key:
+                self._former_ids.add(self._identity.peer_id)
+            self._identity = identity
             yield self._identity
 
     async def rotate(self, *, deadline: float = PUT_DEADLINE) -> Published:
@@ -380,6 +384,7 @@ class Node:
                 raise KeyFileError(f"{self._keys} was rotated meanwhile, to {own.public_key.hex()}")
             record = successor_value(own.public_key, next_identity(self._keys))
             published = await self._counted(self._publisher.publish(own, record, b"", deadline))
+            self._former_ids.add(own.peer_id)
             self._identity = take_over(self._keys)
         return published
 
@@ -520,10 +525,10 @@ class Node:
         prove its key.
         """
         endpoint = parse_address(address)
-        found = (await resolve([endpoint])).get(endpoint)
+        finder = await self.open_discovery(topic)
+        found = (await resolve([endpoint], finder.exchange.family)).get(endpoint)
         if found is None:
             raise NetworkUnreachable(f"{endpoint[0]} cannot be resolved: give its IP address")
-        finder = await self.open_discovery(topic)
         try:
             link = await finder.connect(found)
             for _ in range(2):  # what it told has come by the first answer, what we asked by then
@@ -552,9 +557,9 @@ class Node:
         return topic
 
     async def _searching(self, topic: str) -> "Finder":
-        """Return what finds peers; it goes on until the node is closed."""
+        """Return what finds peers; it goes on until the node is closed, anew if it has ended."""
         finder = await self.open_discovery(topic)
-        if self._is_visiting and self._search is None:
+        if self._is_visiting and (self._search is None or self._search.done()):
             self._search = asyncio.create_task(finder.run())
             self._opened.push_async_callback(_cancelled, self._search)
         return finder
@@ -562,12 +567,12 @@ class Node:
     def known(self, topic: str | None = None) -> Iterator[Peer]:
         """Yield the known peers (of `topic`, or all), met last first, as they are judged now.
 
-        We ourselves are none of them.
+        We ourselves are none of them, nor who we were before our keys were rotated.
         """
-        own = self.own_id
+        own = {self.own_id, *self._former_ids}
         for one in reversed(list(self._store.peers)):
             known = self._store.peers.get(one)
-            if known is not None and topic in (None, known.topic) and one != own:
+            if known is not None and topic in (None, known.topic) and one not in own:
                 yield self.peer(one, known)
 
     def peer(self, peer_id: bytes, known: KnownPeer) -> Peer:

@@ -178,3 +178,21 @@ def test_quic_is_imported_by_those_alone_who_use_it() -> None:
     ).stdout.split()
     assert "dhtmeta.discovery.peer" in loaded
     assert not {"aioquic", "zeroconf", "aiohttp", "cryptography"} & set(loaded)
+
+
+async def test_once_keys_were_rotated_the_new_one_is_met_and_we_never_list_the_old(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    async with (
+        resident(own_swarm, tmp_path / "a", "town") as one,
+        resident(own_swarm, tmp_path / "b", "town") as other,
+    ):
+        await until(lambda: [peer.peer_id for peer in other.node.known("town")] == [one.peer_id])
+        await until(lambda: one.finder.exchange.links)
+        await one.node.rotate()
+        new = one.node.own_id
+        assert new not in (None, one.peer_id)
+        await until(lambda: any(link.peer_id == new for link in other.finder.exchange.links))
+        await until(lambda: new in {peer.peer_id for peer in other.node.known("town")})
+        await until(lambda: other.peer_id in {peer.peer_id for peer in one.node.known("town")})
+        assert one.peer_id not in {peer.peer_id for peer in one.node.known()}

@@ -1,7 +1,7 @@
 """Many nodes in a few processes, on loopback: what a fleet does where there are not enough cores.
 
-Each is a `dhtmeta.Node` with sockets, store, keys and an address of its own, and publishes its record
-as the daemon does. There is no NAT on loopback: who is to be behind one says so in its record.
+Each is a `dhtmeta.Node` with sockets, store, keys and an address of its own, and publishes its
+record as the daemon does. There is no NAT on loopback: who is behind one says so in its record.
 """
 
 import asyncio
@@ -40,6 +40,7 @@ class Crowd(Fleet):
     def _settings(self, member: Member) -> Settings:
         settings = member.settings
         settings.dht.listen = f"{member.host.address}:30609"
+        settings.peer_discovery.allow_non_global = True
         settings.exchange.listen = f"{member.host.address}:30906"
         return settings
 
@@ -74,22 +75,24 @@ class Crowd(Fleet):
 
 async def _be_all(members: list[Member], told: int) -> None:
     async with AsyncExitStack() as opened:
-        for member in members:
-            await _settle(opened, member, told)
-            usage = resource.getrusage(resource.RUSAGE_SELF)
-            write(told, member, cpu=0.0, rss=usage.ru_maxrss)
+        nodes = [await _open(opened, member) for member in members]
+        for member, node in zip(members, nodes, strict=True):
+            await _settle(opened, node, member, told)
         while True:
             await asyncio.sleep(1.0)
             usage = resource.getrusage(resource.RUSAGE_SELF)
             write(told, members[0], cpu=usage.ru_utime + usage.ru_stime, rss=usage.ru_maxrss)
 
 
-async def _settle(opened: AsyncExitStack, member: Member, told: int) -> None:
-    """Open one node, have it find its peers, and publish its record as the daemon does."""
+async def _open(opened: AsyncExitStack, member: Member) -> Node:
     settings, home = member.settings, Path(member.settings.identity.keys).parent
-    node = await opened.enter_async_context(
-        Node(keys=home / "keys", store=settings.store.url, state=home / "dht", settings=settings)
-    )
+    node = Node(keys=home / "keys", store=settings.store.url, state=home / "dht", settings=settings)
+    return await opened.enter_async_context(node)
+
+
+async def _settle(opened: AsyncExitStack, node: Node, member: Member, told: int) -> None:
+    """Have one node find its peers, and publish its record as the daemon does."""
+    settings, home = member.settings, Path(member.settings.identity.keys).parent
     finder = await node.open_discovery(listen=settings.exchange.listen)
     path = None
     if member.kind != "public":

@@ -34,7 +34,7 @@ from dhtmeta.daemon.own_record import OwnRecord
 from dhtmeta.daemon.status import State, Status
 from dhtmeta.dht.address import any_address, any_local, format_address, parse_address
 from dhtmeta.discovery.finder import Finder
-from dhtmeta.errors import ConfigError, DhtmetaError, NetworkUnreachable, PortError
+from dhtmeta.errors import ConfigError, DhtmetaError, KeyFileError, NetworkUnreachable, PortError
 from dhtmeta.node import Node
 from dhtmeta.store.due import Totals
 from dhtmeta.values.keys import PRIVATE_FILE
@@ -68,6 +68,7 @@ class Daemon:
         self._bug: Exception | None = None  # what ended us
         self._own: OwnRecord | None = None
         self._finder: Finder | None = None
+        self._no_discovery: str | None = None  # why there is none though there should be
         self._server: Server | None = None
         listen = self.settings.dht.listen or default_listen(self.settings)
         self.node = Node(settings=self.settings, listen=listen, clock=clock)
@@ -112,13 +113,22 @@ class Daemon:
             ) from error
 
     async def _open_discovery(self) -> None:
-        """Take part in the exchange, on the address that the DHT listens on unless said."""
-        exchange = self.settings.exchange
-        if not exchange.enabled:
+        """Take part in the exchange, on the address that the DHT listens on unless said.
+
+        Who has neither topic nor record has no peers, and needs no keys.
+        """
+        exchange, topic = self.settings.exchange, self._topic()
+        if not exchange.enabled or not (topic or self.settings.identity.record):
+            return
+        try:
+            _ = self.node.identity
+        except KeyFileError as error:
+            self._no_discovery = f"no peers are looked for: {error}; then restart"
+            log.error("%s", self._no_discovery)
             return
         host, _ = self.node.endpoint
         listen = exchange.listen or format_address((host, exchange.port))
-        self._finder = await self.node.open_discovery(self._topic(), listen=listen)
+        self._finder = await self.node.open_discovery(topic, listen=listen)
         log.info("exchanging peers on %s, UDP", format_address(self._finder.exchange.endpoint))
 
     def _topic(self) -> str:
@@ -310,6 +320,7 @@ class Daemon:
             self._config_problem,
             self.node.key_failure,
             self._own.problem if self._own is not None else None,
+            self._no_discovery,
             self._clock_watch.problem(_steady()),
             f"{damaged} damaged rows of the ledger are not kept: restore them from a backup"
             if damaged

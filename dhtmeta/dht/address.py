@@ -78,8 +78,22 @@ def any_address(local: bool, port: int = 0) -> str:
     return f"127.0.0.1:{port}" if local else f"0.0.0.0:{port}"
 
 
-async def resolve(endpoints: Iterable[Endpoint]) -> dict[Endpoint, Endpoint]:
-    """Return endpoint -> (ip, port) for those that can be resolved; the others are left out."""
+def unmapped(host: str) -> str:
+    """Return the IPv4 address that an IPv4-mapped one stands for; any other text as it is.
+
+    A socket of both families shows who comes over IPv4 as ::ffff:a.b.c.d (RFC 4291, 2.5.5.2).
+    """
+    return host[7:] if host.lower().startswith("::ffff:") and "." in host else host
+
+
+async def resolve(
+    endpoints: Iterable[Endpoint], family: int = socket.AF_UNSPEC
+) -> dict[Endpoint, Endpoint]:
+    """Return endpoint -> (ip, port) for those that can be resolved; the others are left out.
+
+    Of a name's addresses the first of `family` is taken, that of the socket which will send there;
+    where it has none, the first of all.
+    """
     loop = asyncio.get_running_loop()
     wanted = list(endpoints)
     found = await asyncio.gather(
@@ -87,7 +101,7 @@ async def resolve(endpoints: Iterable[Endpoint]) -> dict[Endpoint, Endpoint]:
         return_exceptions=True,
     )
     return {
-        endpoint: (str(answer[0][4][0]), endpoint[1])
+        endpoint: (str(min(answer, key=lambda one: one[0] != family)[4][0]), endpoint[1])
         for endpoint, answer in zip(wanted, found, strict=True)
         if not isinstance(answer, BaseException) and answer
     }

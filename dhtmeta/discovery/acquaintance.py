@@ -1,7 +1,8 @@
 """How a candidate becomes a known peer: dialled where it can be, else looked up by its key.
 
 Only a verified record makes one, whether its owner shows it on a connection, another peer passes it
-on, or the DHT has it. What nobody can show is looked up a few times a minute: there may be liars.
+on, or the DHT has it. What nobody can show is looked up a few times a minute, and all lookups have
+a cap: there may be liars. Which dials in vain count against a peer is decided here, too.
 """
 
 import asyncio
@@ -9,8 +10,17 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 
-from dhtmeta.const import HEAR_WAIT, LOOKUP_DEADLINE, UNSHOWN
-from dhtmeta.discovery.around import Around, exchange_of
+from cachetools import LRUCache
+
+from dhtmeta.const import (
+    HEAR_WAIT,
+    LOOKUP_DEADLINE,
+    MET_LOOKUPS,
+    MET_WAITING,
+    SILENT_PEERS,
+    UNSHOWN,
+)
+from dhtmeta.discovery.around import Around, exchange_of, record_of
 from dhtmeta.discovery.candidate import Candidate
 from dhtmeta.discovery.dialler import Dialler
 from dhtmeta.discovery.link import Link
@@ -18,7 +28,7 @@ from dhtmeta.engine.cache import Cached
 from dhtmeta.errors import DhtmetaError, NetworkUnreachable, NotProven
 from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.values.node_id import peer_id
-from dhtmeta.values.record import format_endpoint
+from dhtmeta.values.record import EXCHANGE_PROTOCOL, NodeRecord, format_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +42,9 @@ class Acquaintance:
         self._around, self._dialler = around, dialler
         self._tasks: set[asyncio.Task[object]] = set()
         self._waiting: set[asyncio.Event] = set()
+        self._answered: LRUCache[bytes, bool] = LRUCache(SILENT_PEERS)  # whom we dialled, by id
+        self._lookups = asyncio.Semaphore(MET_LOOKUPS)
+        self._looked_for = 0  # lookups under way or waiting
         self._unshown = float(UNSHOWN)
         self._unshown_at = asyncio.get_running_loop().time()
 
@@ -60,15 +73,33 @@ class Acquaintance:
         """Have who is there say who they are; it counts against who should be, and is not."""
         try:
             link = await self._dialler.dial(endpoint)
-            if key is not None and link.public_key != key:
-                raise NotProven(f"at {format_endpoint(endpoint)} is another than was said")
         except DhtmetaError:
-            held = None if key is None else self._around.held(peer_id(key))
-            others_answer = self._dialler.connected > 0  # else it may be our own network
-            if held is not None and exchange_of(held) == endpoint and others_answer:
-                self._around.resolver.evidence.missed(held.item.target, held.item.seq)
+            if key is not None and self._should_answer(peer_id(key)):
+                self._missed(peer_id(key), endpoint)
             raise
+        if key is not None and link.public_key != key:
+            self._missed(peer_id(key), endpoint)
+            raise NotProven(f"at {format_endpoint(endpoint)} is another than was said")
         await self.hear(link)
+
+    def _should_answer(self, peer: bytes) -> bool:
+        """Whether a peer is known to have an exchange, and we would meet it.
+
+        A public port that no protocol explains may be that of its application.
+        """
+        record = record_of(self._around.held(peer))
+        if record is None or self._dialler.shuns(peer):
+            return False
+        return _names_exchange(record) or (
+            not record.network_info.protocols and peer in self._answered
+        )
+
+    def _missed(self, peer: bytes, endpoint: Endpoint) -> None:
+        """Count a dial in vain against whose record says to be there."""
+        held = self._around.held(peer)
+        others_answer = self._dialler.connected > 0  # else it may be our own network
+        if held is not None and exchange_of(held) == endpoint and others_answer:
+            self._around.resolver.evidence.missed(held.item.target, held.item.seq)
 
     async def hear(self, link: Link) -> Cached | None:
         """Return the record of who is at the other end, waiting a moment for it."""
@@ -94,8 +125,16 @@ class Acquaintance:
             event.set()
 
     async def _look_up(self, key: bytes) -> None:
-        if self._around.held(peer_id(key)) is None:
-            await self._around.resolver.query(key, deadline=LOOKUP_DEADLINE)
+        """Look a key up once it is its turn; where too many wait, it has to be named again."""
+        if self._looked_for >= MET_LOOKUPS + MET_WAITING:
+            return
+        self._looked_for += 1
+        try:
+            async with self._lookups:
+                if self._around.held(peer_id(key)) is None:
+                    await self._around.resolver.query(key, deadline=LOOKUP_DEADLINE)
+        finally:
+            self._looked_for -= 1
 
     def opened(self, link: Link) -> None:
         """Note who answered, and tell the DHT: so one comes together where all routers are dead.
@@ -106,6 +145,8 @@ class Acquaintance:
             self._dialler.forgive()
             self._around.resolver.evidence.forgive()
         self._around.resolver.evidence.reached(link.peer_id)
+        if link.outbound:
+            self._answered[link.peer_id] = True
         if link.dht_port:
             with contextlib.suppress(NetworkUnreachable):
                 self._around.carrier().add_nodes([(link.remote[0], link.dht_port)])
@@ -129,3 +170,7 @@ class Acquaintance:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _names_exchange(record: NodeRecord) -> bool:
+    return any(one.name == EXCHANGE_PROTOCOL for one in record.network_info.protocols)

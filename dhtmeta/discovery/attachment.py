@@ -2,20 +2,24 @@
 
 Relays are measured side by side: the best round trip wins, and of those that are as good the one
 with the least load. When the session is lost, or its renewal fails, another one is taken at once.
+Records can name any number of relays there are not: those that failed come last, and one of those
+measured is any, so that nobody's ranking keeps us from the rest.
 """
 
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 
-from cachetools import TTLCache
+from cachetools import LRUCache
 
 from dhtmeta.const import (
     RELAY_CANDIDATES,
     RELAY_FAILED_FOR,
+    RELAY_FAILED_LAST,
     RELAY_GRACE,
     RELAY_RETRY,
     RELAY_RETRY_LAST,
@@ -29,7 +33,7 @@ from dhtmeta.discovery.proof import probe_bytes
 from dhtmeta.errors import DhtmetaError, RemoteError
 from dhtmeta.krpc import exchange as wire
 from dhtmeta.krpc.compact import Endpoint
-from dhtmeta.values.record import split_endpoint
+from dhtmeta.values.record import format_endpoint, split_endpoint
 
 log = logging.getLogger(__name__)
 
@@ -69,19 +73,21 @@ class Attachment:
         self.session: Session | None = None
         self.on_change: Callable[[], None] = lambda: None
         self._exchange, self._find, self._rng = exchange, find, rng
-        self._failed: TTLCache[Endpoint, bool] = TTLCache(RELAYS_FAILED, RELAY_FAILED_FOR)
+        # until when a relay is not chosen (loop time), and how long that is (s)
+        self._failed: LRUCache[Endpoint, tuple[float, float]] = LRUCache(RELAYS_FAILED)
         self._lost = asyncio.Event()
         self._heard = asyncio.Event()  # of another relay
-        self.without_since = asyncio.get_running_loop().time()  # loop time, while there is none
+        self.without_since = math.inf  # loop time, while one is looked for and there is none
         exchange.on_close.append(self._on_close)
 
     async def run(self) -> None:
         """Be attached, until cancelled."""
         wait = RELAY_RETRY
+        self.without_since = asyncio.get_running_loop().time()
         try:
             while True:
                 self._heard.clear()
-                if await self._attach():
+                if await self._search():
                     wait = RELAY_RETRY
                     await self._stay()
                 else:
@@ -90,6 +96,7 @@ class Attachment:
                             await self._heard.wait()
                     wait = min(2 * wait, RELAY_RETRY_LAST)
         finally:
+            self.without_since = math.inf
             self._hold(None)
 
     def heard(self) -> None:
@@ -101,14 +108,36 @@ class Attachment:
         if (before and (before.id, before.address)) != (session and (session.id, session.address)):
             self.on_change()
 
+    async def _search(self) -> bool:
+        """Attach to a relay; a bug of ours, or of a source, does not end the search."""
+        try:
+            return await self._attach()
+        except Exception:
+            log.exception("unexpected, while a relay was looked for")
+            return False
+
     async def _attach(self) -> bool:
         """Attach to the best relay that takes us; False where there is none."""
         async with contextlib.aclosing(self._find()) as finding:
             async for some in finding:
-                found = [one for one in some if one not in self._failed]
-                if await self._attach_to(await self._measure(found[:RELAY_CANDIDATES])):
+                if await self._attach_to(await self._measure(self._chosen(some))):
                     return True
         return False
+
+    def _chosen(self, found: Sequence[Endpoint]) -> list[Endpoint]:
+        """Return which to measure: the first that failed least, and any one of the others."""
+        now = asyncio.get_running_loop().time()
+        last = {one: self._failed.get(one, (0.0, 0.0)) for one in found}
+        free = sorted((one for one in last if now >= last[one][0]), key=lambda one: last[one][1])
+        best, others = free[: RELAY_CANDIDATES - 1], free[RELAY_CANDIDATES - 1 :]
+        return best + ([self._rng.choice(others)] if others else [])
+
+    def _count(self, endpoint: Endpoint) -> None:
+        """Have a relay that failed wait: twice as long as before, unless it may be our network."""
+        _, waited = self._failed.get(endpoint, (0.0, 0.0))
+        longer = 2 * waited if self._exchange.links else waited
+        wait = min(max(longer, RELAY_FAILED_FOR), RELAY_FAILED_LAST)
+        self._failed[endpoint] = (asyncio.get_running_loop().time() + wait, wait)
 
     async def _attach_to(self, relays: Sequence[_Measured]) -> bool:
         for relay in sorted(relays, key=_Measured.rank):
@@ -116,8 +145,9 @@ class Attachment:
                 self._hold(await self._ask(relay.link, b""))
             except DhtmetaError as error:
                 log.debug("relay %s does not take us: %s", relay.link.remote, error)
-                self._failed[relay.link.remote] = True
+                self._count(relay.link.remote)
             else:
+                self._failed.pop(relay.link.remote, None)
                 log.info("attached to relay %s", relay.link.peer_id.hex())
                 return True
         return False
@@ -147,7 +177,7 @@ class Attachment:
             link = self._linked(endpoint) or await self._exchange.dial(endpoint)
             pong = await link.measure()
         except DhtmetaError:
-            self._failed[endpoint] = True
+            self._count(endpoint)
             return None
         if pong.sessions >= pong.capacity:
             return None
@@ -161,7 +191,7 @@ class Attachment:
         said = await link.request(lambda r: wire.Attach(r=r, id=session), wire.Attached)
         address = said.address.decode("ascii", "replace")
         try:
-            split_endpoint(address)
+            address = format_endpoint(split_endpoint(address))  # it goes into our record
         except ValueError as error:
             raise RemoteError(f"the relay says it is at {address!r}") from error
         if not said.id.isascii() or not said.id.strip() or not said.id.decode().isprintable():
@@ -193,7 +223,7 @@ class Attachment:
     def _fail(self, session: Session) -> None:
         """Give a relay up; what others are told of it changes once there is another."""
         log.info("relay %s is lost", session.link.peer_id.hex())
-        self._failed[session.link.remote] = True
+        self._count(session.link.remote)
         self.without_since = asyncio.get_running_loop().time()
         self.session = None
 

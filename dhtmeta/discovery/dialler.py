@@ -72,7 +72,12 @@ class Dialler:
         again, _ = self._failed.get(endpoint, (0.0, 0.0))
         now = asyncio.get_running_loop().time()
         free = endpoint not in self._dialling
-        return self._left > 0 and free and now >= again and self.link_at(endpoint) is None
+        possible = free and self._exchange.can_dial(endpoint) and not self.shuns(endpoint)
+        return self._left > 0 and possible and now >= again and self.link_at(endpoint) is None
+
+    def shuns(self, who: bytes | Endpoint) -> bool:
+        """Whether a peer (id, 20 bytes), or who is at an address, is not to be met."""
+        return self._exchange.shuns(who)
 
     async def dial(self, endpoint: Endpoint) -> Link:
         """Dial an address that may be; raises as `Exchange.dial`, and the address has to wait."""

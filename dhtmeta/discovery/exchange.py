@@ -1,7 +1,8 @@
 """Our end of the exchange (QUIC): one UDP socket to be reached at and to dial from, its caps.
 
 Every connection is validated by a retry before it costs anything, is never resumed, and belongs to
-a peer who proved its key. Who breaks the rules is not met again for a while.
+a peer who proved its key. Who breaks the rules is cut off; who shows a forged item is, besides, not
+met again for a while.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import hashlib
 import ipaddress
 import logging
 import os
+import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
@@ -118,6 +120,22 @@ class Exchange:
         links = [one for one in self.links if one.peer_id == peer_id]
         return max(links, key=lambda one: one.opened_at, default=None)
 
+    @property
+    def family(self) -> socket.AddressFamily:
+        """The address family of our socket; AF_UNSPEC on [::], which is of both."""
+        if self._listen[0] == "::":
+            return socket.AF_UNSPEC
+        return socket.AF_INET6 if ":" in self._listen[0] else socket.AF_INET
+
+    def can_dial(self, endpoint: Endpoint) -> bool:
+        """Whether our socket can send there."""
+        theirs = socket.AF_INET6 if ":" in endpoint[0] else socket.AF_INET
+        return self.family in (socket.AF_UNSPEC, theirs)
+
+    def shuns(self, who: bytes | Endpoint) -> bool:
+        """Whether a peer (id, 20 bytes), or who is at an address, is not to be met."""
+        return who in self._shunned
+
     async def dial(self, endpoint: Endpoint, *, elsewhere: bool = False) -> Link:
         """Connect to (ip, UDP port) and have both sides prove their keys.
 
@@ -126,6 +144,8 @@ class Exchange:
         """
         if endpoint in self._shunned:
             raise NotProven(f"{endpoint[0]} broke the rules lately: {self._shunned[endpoint]}")
+        if not self.can_dial(endpoint):
+            raise NetworkUnreachable(f"{endpoint[0]} cannot be dialled from {self._listen[0]}")
         connection = QuicConnection(configuration=self._client)
         link = Link(connection, self, outbound=True)
         link.remote = endpoint
@@ -135,7 +155,7 @@ class Exchange:
                 await self._from_elsewhere(link, connection)
             else:
                 self._open_door().carry(link, connection)
-            link.connect((endpoint[0], endpoint[1]))
+            link.connect(self._address(endpoint))
             await link.ready()
         except ValueError as error:  # an address of the other family: records may have any
             link.hang_up()
@@ -144,6 +164,13 @@ class Exchange:
             link.hang_up()
             raise
         return link
+
+    def _address(self, endpoint: Endpoint) -> tuple[Any, ...]:
+        """Return an endpoint as our socket writes who sent what it received."""
+        host, port = endpoint
+        if self.family == socket.AF_INET:
+            return host, port
+        return (host if ":" in host else f"::ffff:{host}"), port, 0, 0
 
     async def _from_elsewhere(self, link: Link, connection: QuicConnection) -> None:
         loop = asyncio.get_running_loop()

@@ -71,7 +71,7 @@ class Finder:
         )
         interval = around.settings.peer_discovery.discovery_interval
         self.ladder = Ladder(self._sources(), self.acquaintance.meet, self._is_alone, interval, rng)
-        self._topic = topic
+        self._topic, self._key = topic, around.identity().public_key
         self._wire_up()
 
     def _gossip(self) -> Gossip:
@@ -98,6 +98,7 @@ class Finder:
             self.exchange,
             self.desk,
             around.resolver.evidence,
+            lambda: around.store.peers,
             around.held,
             lambda: around.own_id,
             around.may_dial,
@@ -113,8 +114,11 @@ class Finder:
             lambda peer: self._around.held(peer) is not None,
         )
         exchange = ExchangeSource(self.gossip, self._neighbours.missing)
-        contacts = ContactSource(self._around.settings.peer_discovery.contacts)
-        return [contacts, store, _Lan(self), _OfTopic(self.ourselves), exchange, self.registry]
+        contacts = ContactSource(
+            self._around.settings.peer_discovery.contacts, self.exchange.family
+        )
+        last = [self.registry] if self._around.settings.registry.urls else []
+        return [contacts, store, _Lan(self), _OfTopic(self.ourselves), exchange, *last]
 
     def _wire_up(self) -> None:
         """Say who hears of what."""
@@ -142,7 +146,7 @@ class Finder:
             self.watch.run(),
             self.upkeep.run(),
             self.ourselves.announce(),
-            self._follow_topic(),
+            self._follow_us(),
         ]
         if self.ourselves.attachment is not None:
             work.append(self._stay_attached())
@@ -150,7 +154,9 @@ class Finder:
             work.append(self._listen_to_lan())
         if self.ourselves.turn.port and not self._around.visiting:
             work.append(self.ourselves.turn.run())
-        await asyncio.gather(*work)
+        async with asyncio.TaskGroup() as together:  # one that fails ends all
+            for part in work:
+                together.create_task(part)
 
     async def close(self) -> None:
         """Stop: peers are told that connections end."""
@@ -184,7 +190,7 @@ class Finder:
         attaching: asyncio.Task[None] | None = None
         try:
             while True:
-                if self.ourselves.is_private and attaching is None:
+                if self.ourselves.is_private and (attaching is None or attaching.done()):
                     attaching = asyncio.create_task(self.attachment.run())
                 elif not self.ourselves.is_private and attaching is not None:
                     attaching.cancel()
@@ -216,16 +222,23 @@ class Finder:
                 self.lan = lan
                 return lan
 
-    async def _follow_topic(self) -> None:
-        """Look for the peers of another topic as soon as our record names it."""
+    async def _follow_us(self) -> None:
+        """Be of another topic as soon as our record names it, and of another key once rotated.
+
+        Connections are made anew: they were opened with the old ones.
+        """
         while True:
             await asyncio.sleep(RELAY_POLL)
-            if self.topic != self._topic:
-                self._topic = self.topic
+            key = self._around.identity().public_key
+            if (self.topic, key) != (self._topic, self._key):
+                self._topic, self._key = self.topic, key
                 self.registry.retopic(self.topic)
                 if self.lan is not None:
-                    await self.lan.update(topic=self.topic)
+                    await self.lan.update(topic=self.topic, public_key=key)
+                for link in list(self.exchange.links):
+                    link.hang_up()
                 self.ladder.wake("topic")
+                self.ladder.wake("exchange")
 
     # us
 
@@ -312,10 +325,10 @@ class Finder:
 
     def _is_alone(self) -> bool:
         """Whether nobody of our topic is known by a record, and nobody is connected."""
-        peers = self._around.store.peers.items()
         return not self.exchange.links and not any(
             known.topic == self.topic and self._around.held(peer) is not None
-            for peer, known in peers
+            for peer, known in self._around.store.peers.items()
+            if peer != self._around.own_id
         )
 
 

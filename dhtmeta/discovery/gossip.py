@@ -15,6 +15,7 @@ from cachetools import LRUCache
 
 from dhtmeta._fast import ed25519
 from dhtmeta.const import (
+    ASK_INTERVAL,
     ASKED_AT_ONCE,
     FINGERPRINT_BYTES,
     FINGERPRINTS,
@@ -56,6 +57,7 @@ class _Talk:
 
     told: LRUCache[bytes, int] = field(default_factory=lambda: LRUCache(TOLD))
     news: dict[bytes, int] = field(default_factory=dict)
+    answer_from: float = 0.0  # loop time before which no further `Ask` is answered
     asked: int = 0  # keys asked for here and not answered
 
 
@@ -129,6 +131,10 @@ class Gossip:
     def _tell_some(self, link: Link, ask: wire.Ask) -> None:
         """Tell up to `share` known peers that were not told here yet, and that the peer lacks."""
         talk, have = self._talks.get(link, _Talk()), _fingerprints(ask.have)
+        now = asyncio.get_running_loop().time()
+        if now < talk.answer_from:
+            return
+        talk.answer_from = max(talk.answer_from, now - 2 * ASK_INTERVAL) + ASK_INTERVAL
         hints = list[wire.Hint]()
         for target in self._shuffled():
             if len(hints) >= self._share:

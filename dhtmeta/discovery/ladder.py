@@ -146,8 +146,11 @@ class Ladder:
         except Exception as error:
             why = f"a bug of ours: {error!r}"
             log.exception("unexpected, while source %s was asked", name)
-        finally:
-            outcomes = await asyncio.gather(*meetings, return_exceptions=True)
+        except asyncio.CancelledError:
+            for meeting in meetings:
+                meeting.cancel()
+            raise
+        outcomes = await asyncio.gather(*meetings, return_exceptions=True)
         self.problems |= {name: why}
         if not why:
             del self.problems[name]

@@ -82,20 +82,31 @@ class LanSource:
 
     async def start(self) -> None:
         """Listen, and say that we are there; a LocalError says why there is no mDNS here."""
-        from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+        from zeroconf import Error
+        from zeroconf.asyncio import AsyncServiceBrowser
 
-        self._links = _links(self._interfaces)
         try:
-            mdns = self._mdns = AsyncZeroconf([str(link.ip) for link in self._links])
-        except OSError as error:
-            raise PortError(f"no peers on the LAN: mDNS (UDP port 5353): {error}") from error
-        await mdns.zeroconf.async_wait_for_start()
-        if not mdns.zeroconf.engine.senders:
+            mdns = await self._open()
+            await self._tell()
+        except LocalError:
             await self.close()
-            raise PortError("no peers on the LAN: no network interface takes part in multicast")
-        await self._tell()
+            raise
+        except (OSError, Error) as error:
+            await self.close()
+            reason = str(error) or type(error).__name__
+            raise PortError(f"no peers on the LAN: mDNS (UDP port 5353): {reason}") from error
         self._browser = AsyncServiceBrowser(mdns.zeroconf, SERVICE, handlers=[self._on_change])
         self._background(asyncio.ensure_future(self._look_again()))
+
+    async def _open(self) -> "AsyncZeroconf":
+        from zeroconf.asyncio import AsyncZeroconf
+
+        self._links = _links(self._interfaces)
+        mdns = self._mdns = AsyncZeroconf([str(link.ip) for link in self._links])
+        await mdns.zeroconf.async_wait_for_start()
+        if not mdns.zeroconf.engine.senders:
+            raise PortError("no peers on the LAN: no network interface takes part in multicast")
+        return mdns
 
     async def close(self) -> None:
         """Say goodbye, within 0.3 s; closing twice is fine."""

@@ -8,6 +8,7 @@ bounded: what it sends unread (window.py), what we send unread (EXCHANGE_BACKLOG
 import asyncio
 import hashlib
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,7 @@ from dhtmeta.const import (
     MESSAGES_PER_SECOND,
     REQUEST_TIMEOUT,
 )
+from dhtmeta.dht.address import unmapped
 from dhtmeta.discovery.proof import CLIENT, SERVER, Meeting
 from dhtmeta.discovery.window import bound
 from dhtmeta.errors import (
@@ -124,7 +126,7 @@ class Link(QuicConnectionProtocol):
     def datagram_received(self, data: bytes | str, addr: Any) -> None:
         """Take a datagram; the first decides whether there is room for who sent it."""
         if not self.remote[1]:
-            self.remote = (addr[0], addr[1])
+            self.remote = (unmapped(addr[0]), addr[1])
             if not self._house.admits(self):
                 self._end()
                 self._connection_terminated_handler()
@@ -309,9 +311,9 @@ class Link(QuicConnectionProtocol):
 
     async def measure(self) -> wire.Pong:
         """Ask whether anybody is there, and note how long that takes; raises as `request`."""
-        asked = self._loop.time()
+        asked = time.monotonic()  # the loop's clock has steps of 1 ms
         pong = await self.request(lambda r: wire.Ping(r=r), wire.Pong)
-        self.round_trip = self._loop.time() - asked
+        self.round_trip = time.monotonic() - asked
         return pong
 
     # the end
@@ -358,9 +360,10 @@ def _unread(quic: QuicConnection) -> int:
 
 def _endpoint(raw: bytes) -> Endpoint | None:
     try:
-        return unpack_endpoint(raw)
+        host, port = unpack_endpoint(raw)
     except ValueError:
         return None
+    return unmapped(host), port
 
 
 def _show(endpoint: Endpoint) -> str:

@@ -6,6 +6,7 @@ announced.
 """
 
 import asyncio
+import logging
 
 from msgspec.structs import replace
 
@@ -27,6 +28,8 @@ from dhtmeta.values.record import (
     format_endpoint,
     split_endpoint,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Ourselves:
@@ -131,8 +134,11 @@ class Ourselves:
         try:
             while True:
                 wanted = self._to_announce()
-                for key in announcing.keys() - wanted:
+                for key in [one for one in announcing if one not in wanted]:
                     announcing.pop(key).cancel()
+                for key in [one for one, task in announcing.items() if task.done()]:
+                    (why,) = await asyncio.gather(announcing.pop(key), return_exceptions=True)
+                    log.error("announcing %s ended: %r; it begins anew", key, why)
                 for topic, port in wanted - announcing.keys():
                     work = self.topic_source(topic).announce(port)
                     announcing[topic, port] = asyncio.create_task(work)

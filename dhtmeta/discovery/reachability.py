@@ -2,8 +2,9 @@
 
 Our own address, what gateways map (libtorrent's UPnP and NAT-PMP), and how peers see us are claims.
 A claim holds where a peer that dialled it back, from a port that we never sent to, found us there;
-it falls where two could not. Until somebody can be asked, an address that others could have is
-believed. An operator's word in the record stands above all of this.
+it falls where two could not. One peer's word takes no proof away, unless there is no other
+peer. Until somebody can be asked, an address that others could have is believed. An operator's word
+in the record stands above all of this.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from msgspec.structs import replace
 from dhtmeta.const import (
     DIAL_BACK_EACH,
     DIAL_BACK_INTERVAL,
+    DIAL_BACKS_AT_ONCE,
     DIAL_BACKS_FAILED,
     DIAL_DEADLINE,
     PROOF_DELAY,
@@ -78,6 +80,7 @@ class Reachability:
         self._failed: dict[Endpoint, set[bytes]] = {}  # who tried in vain
         self._asked: dict[tuple[Endpoint, bytes], float] = {}
         self._answered: dict[bytes, float] = {}  # whom we dialled back, loop time
+        self._dialling_back: set[Link] = set()  # who asked for it
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         exchange.on(wire.Dial, self._on_dial)
@@ -126,8 +129,9 @@ class Reachability:
     def claims(self) -> dict[Endpoint, bool]:
         """Return where others may reach us, the likeliest first, and whether that is believed.
 
-        What a gateway maps is, and our own address unless peers see another one. While no peer sees
-        us, we are where we were found last.
+        What a gateway maps is, and our own address unless peers see another one: then it has to be
+        proven, and is a claim only if all of the Internet can have it. While no peer sees us, we
+        are where we were found last.
         """
         own, outside, seen = self.own, self._outside(), self._seen_host()
         if own is None:
@@ -139,6 +143,8 @@ class Reachability:
             claims.setdefault(own, True)
             claims = dict.fromkeys(self._proven if seen is None else (), False) | claims
         else:
+            if is_global(own[0]):
+                claims.setdefault(own, False)
             claims.setdefault((seen, own[1]), False)
         return {one: sure for one, sure in claims.items() if self._allow or is_global(one[0])}
 
@@ -231,19 +237,31 @@ class Reachability:
         if own != self._own:  # it was about an address that we have no more
             return
         if said.ok:
-            self._proven = {claim: self._loop.time()}
+            current = self.claims()
+            still = {one: at for one, at in self._proven.items() if one in current}
+            self._proven = still | {claim: self._loop.time()}
             self._failed.pop(claim, None)
         else:
-            self._failed.setdefault(claim, set()).add(link.peer_id)
+            self._failed_at(claim, link)
+
+    def _failed_at(self, claim: Endpoint, link: Link) -> None:
+        """Note who could not dial us there; what was proven holds until others could not, too."""
+        tried = self._failed.setdefault(claim, set())
+        tried.add(link.peer_id)
+        witnesses = sum(host == claim[0] for host, _ in self._seen.values())
+        if len(tried) >= min(witnesses, DIAL_BACKS_FAILED):
             self._proven.pop(claim, None)
-            if len(self._failed) > SEEN_BY:
-                self._failed.clear()
+        if len(self._failed) > SEEN_BY:
+            self._failed.clear()
 
     def _on_dial(self, link: Link, dial: wire.Dial) -> None:
         now = self._loop.time()
         if now < self._answered.get(link.peer_id, -DIAL_BACK_EACH) + DIAL_BACK_EACH:
             return link.say(wire.Refused(r=dial.r, why=b"you were dialled just now"))
+        if len(self._dialling_back) >= DIAL_BACKS_AT_ONCE:
+            return link.say(wire.Refused(r=dial.r, why=b"many others are being dialled"))
         self._answered[link.peer_id] = now
+        self._dialling_back.add(link)
         self._background(self._dial_back(link, dial))
         return None
 
@@ -261,6 +279,8 @@ class Reachability:
             back.hang_up()
         except DhtmetaError:
             pass
+        finally:
+            self._dialling_back.discard(link)
         link.say(wire.Dialled(r=dial.r, ok=int(ok)))
 
     async def close(self) -> None:
@@ -277,9 +297,7 @@ def described(
 
     `session` is ours at a relay; `relay_capacity` is 0 where we are none ourselves.
     """
-    info = base
-    if not base.node_type:
-        info = _as_found(base, reach)
+    info = _with_exchange(base if base.node_type else _as_found(base, reach), reach)
     if info.node_type == "private" and not base.using_relay and session is not None:
         info = replace(
             info,
@@ -307,25 +325,28 @@ def _as_found(base: NetworkInfo, reach: Reach) -> NetworkInfo:
     )
     if reach.public is not None:
         host, port = reach.public
-        ours = Protocol(name=EXCHANGE_PROTOCOL, port=port)
-        elsewhere = base.public_port not in (None, port)
-        return replace(
-            info,
-            public_ip=base.public_ip or host,
-            public_port=base.public_port or port,
-            protocols=[*base.protocols, ours] if elsewhere else base.protocols,
-        )
+        return replace(info, public_ip=base.public_ip or host, public_port=base.public_port or port)
     if reach.own is not None and not base.private_ip:
         return replace(info, private_ip=reach.own[0], private_port=reach.own[1])
     return info
 
 
+def _with_exchange(info: NetworkInfo, reach: Reach) -> NetworkInfo:
+    """Name our exchange's port where the public port is another one: it is of something else."""
+    at = reach.public or reach.own
+    named = any(one.name == EXCHANGE_PROTOCOL for one in info.protocols)
+    if info.node_type != "public" or at is None or named or info.public_port in (None, at[1]):
+        return info
+    ours = Protocol(name=EXCHANGE_PROTOCOL, port=at[1])
+    return replace(info, protocols=[*info.protocols, ours])
+
+
 def _own_address(family: socket.AddressFamily) -> str | None:
     """Return the address that we would send from; nothing is sent."""
     beyond = "2001:db8::1" if family == socket.AF_INET6 else "198.51.100.1"  # documentation's own
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((beyond, 9))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:  # there is no network, or no descriptor left
+        return None

@@ -128,8 +128,12 @@ class RegistrySource:
         """
         self.problems.clear()
         presence, failed = self._presence(), 0
-        async with self._session() as session:
-            asking = [asyncio.create_task(self._ask(session, one, presence)) for one in self._urls]
+        seen = "" if presence is None else presence.ip
+        async with self._session() as session, self._session(seen) as telling:
+            asking = [
+                asyncio.create_task(self._ask(session, telling, one, presence))
+                for one in self._urls
+            ]
             try:
                 for answer in asyncio.as_completed(asking):
                     found = await answer
@@ -144,12 +148,13 @@ class RegistrySource:
             why = "; ".join(f"{url}: {reason}" for url, reason in self.problems.items())
             raise RemoteError(f"no registry could be asked: {why}")
 
-    def _session(self) -> "ClientSession":
+    def _session(self, seen: str = "") -> "ClientSession":
+        """Return what asks; with `seen` only over the family of that address of ours."""
         import aiohttp
 
         family = AddressFamily.AF_UNSPEC
-        if self._local_ip:
-            family = AddressFamily.AF_INET6 if ":" in self._local_ip else AddressFamily.AF_INET
+        if ip := self._local_ip or seen:
+            family = AddressFamily.AF_INET6 if ":" in ip else AddressFamily.AF_INET
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 family=family,
@@ -162,12 +167,16 @@ class RegistrySource:
         )
 
     async def _ask(
-        self, session: "ClientSession", url: RegistryUrl, presence: Presence | None
+        self,
+        session: "ClientSession",
+        telling: "ClientSession",
+        url: RegistryUrl,
+        presence: Presence | None,
     ) -> list[Candidate] | None:
         """Register with one and return who else is there; None where it could not be asked."""
         try:
             if presence is not None:
-                await self._renew(session, url, presence)
+                await self._renew(telling, url, presence)
         except (RemoteError, CallerError) as error:  # it may be full, and know others all the same
             log.info("%s did not register us: %s", url.base, error)
             self.problems[url.base] = str(error)
@@ -228,6 +237,8 @@ class RegistrySource:
                 return await _object(answer)
         except TimeoutError as error:
             raise RemoteError(f"no answer within {REGISTRY_TIMEOUT:g} s") from error
+        except AssertionError as error:  # aiohttp's
+            raise RemoteError("its address is of another family than ours") from error
         except (ClientError, OSError, ValueError) as error:
             raise RemoteError(_shown(f"{error}" or type(error).__name__)) from error
 

@@ -1,11 +1,13 @@
 """The sources that need nobody else: the settings, the store, and what connected peers tell."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from socket import AF_UNSPEC
 
 from dhtmeta.const import MET_FROM_STORE
 from dhtmeta.dht.address import parse_address, resolve
 from dhtmeta.discovery.candidate import Candidate
 from dhtmeta.discovery.gossip import Gossip
+from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.store.store import KnownPeer
 from dhtmeta.values.record import split_endpoint
 
@@ -30,25 +32,36 @@ class StoreSource:
             known = self._peers.get(peer_id)
             if known is None or not self._concerns(known) or self._is_held(peer_id):
                 continue
-            endpoint = split_endpoint(known.exchange) if known.exchange else None
-            yield Candidate(self.name, known.public_key, endpoint)
+            yield Candidate(self.name, known.public_key, _endpoint(known))
             left -= 1
             if not left:
                 return
 
 
+def _endpoint(known: KnownPeer) -> Endpoint | None:
+    """Return where its exchange was; a row may be damaged."""
+    try:
+        return split_endpoint(known.exchange)
+    except ValueError:
+        return None
+
+
 class ContactSource:
-    """Peers known by hand: where their exchange is, "HOST:PORT"; names are resolved each time."""
+    """Peers known by hand: where their exchange is, "HOST:PORT"; names are resolved each time.
+
+    `family` is that of the socket which dials them.
+    """
 
     name = "contact"
 
-    def __init__(self, contacts: Sequence[str]) -> None:
+    def __init__(self, contacts: Sequence[str], family: int = AF_UNSPEC) -> None:
         """CallerError for what is no HOST:PORT."""
+        self._family = family
         self._contacts = [parse_address(one) for one in contacts]
 
     async def candidates(self) -> AsyncIterator[Candidate]:
         """Yield those whose name can be resolved."""
-        for endpoint in (await resolve(self._contacts)).values():
+        for endpoint in (await resolve(self._contacts, self._family)).values():
             yield Candidate(self.name, endpoint=endpoint)
 
 

@@ -20,8 +20,8 @@ from dhtmeta.const import (
     UPKEEP_RETRY,
     UPKEEP_SLICE,
 )
-from dhtmeta.engine.resolve import Policy, Resolver
-from dhtmeta.errors import DhtmetaError, NotFound
+from dhtmeta.engine.resolve import Answer, Policy, Resolver
+from dhtmeta.errors import DhtmetaError, InvalidRecord, NotFound
 from dhtmeta.store.store import KnownPeer, Store
 
 log = logging.getLogger(__name__)
@@ -81,14 +81,26 @@ class Upkeep:
 
     async def _renew(self, peer_id: bytes, known: KnownPeer) -> None:
         try:
-            await self._resolver.query(
+            answer = await self._resolver.query(
                 known.public_key, policy=Policy.FRESHEST, deadline=LOOKUP_DEADLINE
             )
+            if not _has_record(answer):  # its key was rotated, or has another use now
+                self._forget_old(peer_id, known)
         except NotFound:
-            if self._clock() - known.last_seen > KNOWN_FOR:
-                self.forgotten += 1
-                self._store.drop_peer(peer_id)
+            self._forget_old(peer_id, known)
         except DhtmetaError as error:
             log.debug("peer %s is looked up later: %s", peer_id.hex(), error)
         except Exception:
             log.exception("unexpected, while a known peer was looked up")
+
+    def _forget_old(self, peer_id: bytes, known: KnownPeer) -> None:
+        if self._clock() - known.last_seen > KNOWN_FOR:
+            self.forgotten += 1
+            self._store.drop_peer(peer_id)
+
+
+def _has_record(answer: Answer) -> bool:
+    try:
+        return answer.record is not None
+    except InvalidRecord:
+        return False

@@ -5,8 +5,8 @@ message. Items are those of BEP 44 without a salt, as [k, seq, v, sig]. A reques
 which its answer repeats.
 """
 
+import hashlib
 import struct
-import zlib
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
@@ -102,7 +102,7 @@ class Hints(Message, frozen=True, kw_only=True):
 class Ask(Message, frozen=True, kw_only=True):
     """A request for hints of what the asker does not have: it has what these fingerprints are of.
 
-    A fingerprint is 4 bytes: the CRC-32, begun with `salt`, of a key and its seq (8 bytes).
+    A fingerprint is 4 bytes: BLAKE2b with `salt` as its key (4 bytes), of a key and its seq (8).
     """
 
     t = "ask"
@@ -218,8 +218,10 @@ class Refused(Message, frozen=True, kw_only=True):
 
 
 def fingerprint(key: bytes, seq: int, salt: int) -> bytes:
-    """Return what stands for a key at a seq in an `Ask` with that salt."""
-    return zlib.crc32(key + seq.to_bytes(8, "big"), salt).to_bytes(FINGERPRINT_BYTES, "big")
+    """Return what stands for a key at a seq in an `Ask` with that salt: nobody can foresee it."""
+    said = key + seq.to_bytes(8, "big")
+    salted = salt.to_bytes(FINGERPRINT_BYTES, "big")
+    return hashlib.blake2b(said, digest_size=FINGERPRINT_BYTES, key=salted).digest()
 
 
 _KINDS: dict[bytes, type[Message]] = {

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import aiosqlite
-from cachetools import LRUCache
 from sqlalchemy import Table, bindparam, delete, event, func, or_, select
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.engine import URL, make_url
@@ -89,7 +88,7 @@ class Store:
         self._cleanup_interval = cleanup_interval
         self.items: dict[bytes, StoredItem] = {}  # by target
         self.floors: dict[bytes, int] = {}  # by target
-        self.peers: LRUCache[bytes, KnownPeer] = LRUCache(KNOWN_PEERS)  # by peer id
+        self.peers: dict[bytes, KnownPeer] = {}  # by peer id, seen last at the end
         self.failure: str | None = None  # why the last write failed, None once one worked
         self._rows: Rows = {}
         self._writer: asyncio.Task[None] | None = None
@@ -279,7 +278,7 @@ class Store:
     def keep_peer(self, public_key: bytes, record: NodeRecord, source: str, now: float) -> None:
         """Remember whose key we know, from a verified record of theirs; who told first stays."""
         peer_id = bytes.fromhex(record.peer_id)
-        met = self.peers.get(peer_id)
+        met = self.peers.pop(peer_id, None)
         peer = KnownPeer(
             public_key,
             record.topic,
@@ -290,6 +289,8 @@ class Store:
             now,
         )
         self.peers[peer_id] = peer
+        while len(self.peers) > KNOWN_PEERS:
+            del self.peers[next(iter(self.peers))]
         row = peer._asdict() | {"peer_id": record.peer_id, "dht_node_id": record.node_id}
         self._later(tables.known_peers, record.peer_id, row | {"is_relay": int(peer.is_relay)})
 

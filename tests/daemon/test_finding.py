@@ -125,7 +125,7 @@ async def test_what_the_search_counts_is_told(own_swarm: Swarm, tmp_path: Path) 
         links = list(finder.exchange.links)
     assert stats["gossip"]["taken"] == counts.taken >= 1
     assert named(samples, "dhtmeta_gossip_taken_total") >= 1
-    for source in ("store", "lan", "topic", "exchange", "registry"):
+    for source in ("contact", "store", "lan", "topic", "exchange"):
         for name in ("asked", "failed", "candidates", "found"):
             metric = named(samples, f"dhtmeta_discovery_{name}_total", source=source)
             assert metric <= stats["sources"][source][name]

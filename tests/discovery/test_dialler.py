@@ -29,6 +29,13 @@ class Wire:
         self.there, self.links = set(there), set[Peer]()
         self.dialled: list[Endpoint] = []
         self.at_once = self.most_at_once = 0
+        self.shunned: set[Endpoint] = set()
+
+    def can_dial(self, endpoint: Endpoint) -> bool:
+        return ":" not in endpoint[0]
+
+    def shuns(self, who: Endpoint) -> bool:
+        return who in self.shunned
 
     async def dial(self, endpoint: Endpoint) -> Peer:
         self.dialled.append(endpoint)
@@ -153,5 +160,17 @@ def test_only_so_many_are_dialled_at_once() -> None:
         dials = [dialler.dial(at(i)) for i in range(3 * DIALS_AT_ONCE)]
         await asyncio.gather(*dials, return_exceptions=True)
         assert wire.most_at_once == DIALS_AT_ONCE
+
+    run(script)
+
+
+def test_what_our_socket_cannot_dial_and_who_is_shunned_cost_no_attempt() -> None:
+    async def script(wire: Wire, dialler: Dialler) -> None:
+        wire.shunned.add(at(1))
+        assert [await tried(dialler, one) for one in (at(1), ("2001:db8::1", 9), at(2))] == [
+            False,
+            False,
+            True,
+        ]
 
     run(script)

@@ -208,6 +208,16 @@ async def test_what_the_peer_has_is_not_told() -> None:
             assert {hint.k for hint in told.peers} == {one.public_key for one in known[6:]}
 
 
+async def test_who_asks_too_often_is_answered_now_and_then() -> None:
+    async with peer() as a:
+        async with liar(a) as client:
+            for _ in range(40):
+                a.gossip.take(signed_record(Identity.generate()))
+                client.send(wire.Ask())
+                await settled(client)
+        assert 1 <= a.gossip.counts.told < 40
+
+
 async def test_who_is_met_is_asked_for_what_we_lack() -> None:
     known = Identity.generate()
     async with peer() as a:

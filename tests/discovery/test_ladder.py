@@ -131,3 +131,28 @@ def test_one_round_asks_all_and_the_last_resort_only_if_that_found_nobody() -> N
 
     assert sim_run(main(False)) == (1, ["store", "topic"])
     assert sim_run(main(True)) == (2, ["store", "topic", LAST_RESORT])
+
+
+def test_who_is_being_met_is_let_go_when_the_ladder_ends() -> None:
+    let_go = []
+
+    async def slow(candidate: Candidate) -> bool:
+        try:
+            await asyncio.sleep(1000)
+        except asyncio.CancelledError:
+            let_go.append(candidate)
+            raise
+        return True
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        ladder = Ladder([Told("store")], slow, lambda: False, DISCOVERY_INTERVAL, Steady())
+        running = asyncio.create_task(ladder.run())
+        await asyncio.sleep(1)
+        running.cancel()
+        before = loop.time()
+        await asyncio.gather(running, return_exceptions=True)
+        return loop.time() - before
+
+    assert sim_run(main()) == 0
+    assert len(let_go) == 1

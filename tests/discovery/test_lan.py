@@ -5,13 +5,15 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import pytest_asyncio
+from zeroconf import NotRunningException
 from zeroconf.asyncio import AsyncServiceInfo, AsyncZeroconf
 
 from dhtmeta.const import LAN_CANDIDATES
+from dhtmeta.discovery import lan as lan_module
 from dhtmeta.discovery.candidate import Candidate
 from dhtmeta.discovery.lan import SERVICE, LanSource
 from dhtmeta.discovery.topic import topic_hash
@@ -270,6 +272,20 @@ async def test_an_address_that_is_not_ours_is_said_to_be_none() -> None:
         await source.start()
     assert await there(source) == set()
     await source.close()
+
+
+@pytest.mark.parametrize("why", [OSError(24, "Too many open files"), NotRunningException()])
+async def test_whatever_keeps_mdns_from_starting_is_a_local_error(
+    monkeypatch: pytest.MonkeyPatch, why: Exception
+) -> None:
+    def fail(interfaces: object) -> NoReturn:
+        raise why
+
+    monkeypatch.setattr(lan_module, "_links", fail)
+    source = LanSource(new_key(), "x", ("127.0.0.1", 30906))
+    with pytest.raises(PortError, match=r"mDNS.*(Too many open files|NotRunning)"):
+        await source.start()
+    assert source._mdns is None
 
 
 async def test_a_machine_without_mdns_is_told_so(internet: Internet) -> None:

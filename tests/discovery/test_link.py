@@ -24,6 +24,7 @@ from dhtmeta.discovery import link as link_module
 from dhtmeta.discovery.exchange import Exchange, _configurations
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import CLIENT
+from dhtmeta.discovery.sources import ContactSource
 from dhtmeta.errors import (
     DeadlineExceeded,
     DhtmetaError,
@@ -33,6 +34,7 @@ from dhtmeta.errors import (
     RemoteError,
 )
 from dhtmeta.krpc import exchange as wire
+from dhtmeta.krpc.compact import pack_endpoint
 from dhtmeta.values.keys import Identity
 from tests.discovery.ends import TOPIC, Raw, end, met, only, raw, raw_server, rest, until
 
@@ -161,6 +163,43 @@ async def test_an_address_of_the_other_family_cannot_be_dialled(host: str, elsew
         with pytest.raises(NetworkUnreachable, match="cannot be dialled"):
             await ours.dial((host, 30906), elsewhere=elsewhere)
         assert not rest(ours)
+
+
+async def test_an_exchange_of_both_families_is_one_that_ipv4_meets_as_ipv4() -> None:
+    async with end(listen="[::]:0") as both, end() as ours, end(listen="[::1]:0") as other:
+        port = both.endpoint[1]
+        link = await ours.dial(("127.0.0.1", port))
+        assert link.seen_as == ours.endpoint
+        await until(lambda: both.links)
+        assert only(both).remote == ours.endpoint
+        assert list(both._each) == ["127.0.0.0/24"]
+        link.hang_up()
+        for peer in (ours, other):
+            assert (await both.dial(peer.endpoint)).remote == peer.endpoint
+            back = await both.dial(peer.endpoint, elsewhere=True)
+            assert back.peer_id == peer.identity().peer_id
+            back.hang_up()
+
+
+def test_a_mapped_address_that_a_peer_tells_is_the_one_it_stands_for() -> None:
+    assert link_module._endpoint(pack_endpoint(("::ffff:8.8.4.4", 9))) == ("8.8.4.4", 9)
+    assert link_module._endpoint(pack_endpoint(("2001:db8::1", 9))) == ("2001:db8::1", 9)
+
+
+@pytest.mark.parametrize(
+    ("listen", "host"), [("127.0.0.1:0", "81.1.0.1"), ("[::1]:0", "2001:db8::1")]
+)
+async def test_a_contact_is_dialled_over_the_family_of_our_socket(
+    monkeypatch: pytest.MonkeyPatch, listen: str, host: str
+) -> None:
+    async def both(*_: object, **__: object) -> list[object]:
+        found = [(socket.AF_INET6, "2001:db8::1"), (socket.AF_INET, "81.1.0.1")]
+        return [(family, 2, 17, "", (one, 30906)) for family, one in found]
+
+    async with end(listen=listen) as ours:
+        monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+        source = ContactSource(["seed.example:30906"], ours.family)
+        assert [one.endpoint async for one in source.candidates()] == [(host, 30906)]
 
 
 async def test_a_closed_exchange_dials_nobody() -> None:

@@ -121,6 +121,19 @@ async def test_an_address_that_is_not_ours_is_not_registered() -> None:
     assert "comes from 127.0.0.1" in source.problems[here.registry.url]
 
 
+@pytest.mark.parametrize(
+    ("listen", "ip"), [("127.0.0.1:0", "2001:db8::1"), ("[::1]:0", "127.0.0.1")]
+)
+async def test_who_is_seen_in_one_family_registers_over_that_one_and_asks_over_any(
+    listen: str, ip: str
+) -> None:
+    async with running(listen=listen) as here:
+        await found(RegistrySource([here.registry.url], "t", presence(ALICE, port=None)))
+        source = RegistrySource([here.registry.url], "t", presence(BOB, ip=ip))
+        assert [one.public_key for one in await found(source)] == [ALICE.public_key]
+        assert source.problems == {here.registry.url: "its address is of another family than ours"}
+
+
 async def test_several_registries_are_asked_and_a_broken_one_stops_none() -> None:
     async with running() as one, running() as other:
         await found(RegistrySource([one.registry.url], "t", presence(ALICE)))

@@ -1,34 +1,53 @@
 """Relays and who uses them: sessions, probes, liars on both sides, and what is done about them."""
 
 import asyncio
+import math
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from dhtmeta._fast import ed25519
-from dhtmeta.const import PROBES_AT_ONCE, PROBES_PER_SECOND, SESSION_LIFETIME
+from dhtmeta.config import Settings
+from dhtmeta.const import (
+    PROBES_AT_ONCE,
+    PROBES_PER_SECOND,
+    RELAY_CANDIDATES,
+    RELAY_FAILED_FOR,
+    RELAY_WATCH,
+    RELAY_WATCH_LAST,
+    SESSION_LIFETIME,
+)
 from dhtmeta.discovery import attachment as attachment_module
+from dhtmeta.discovery import finder as finder_module
 from dhtmeta.discovery import link as link_module
 from dhtmeta.discovery import relay as relay_module
 from dhtmeta.discovery import relay_watch as relay_watch_module
 from dhtmeta.discovery.attachment import Attachment, Session, _Measured
+from dhtmeta.discovery.candidate import Candidate
 from dhtmeta.discovery.exchange import Exchange
+from dhtmeta.discovery.finder import Finder
+from dhtmeta.discovery.ladder import LAST_RESORT as REGISTRY
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import probe_bytes
 from dhtmeta.discovery.relay import RelayDesk
+from dhtmeta.discovery.relay_finder import RelayFinder
 from dhtmeta.discovery.relay_watch import RelayWatch
-from dhtmeta.engine.cache import RecordCache
+from dhtmeta.engine.cache import Cached, RecordCache
 from dhtmeta.engine.evidence import Evidence
 from dhtmeta.errors import NotProven, RemoteError
 from dhtmeta.krpc import exchange as wire
 from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.store.store import MEMORY, Store
+from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.keys import Identity
 from dhtmeta.values.record import NodeRecord, format_endpoint
-from tests.conftest import Clock
+from tests.conftest import Clock, make_node
 from tests.discovery.ends import end, met, only, signed_record, until
 
 CAPACITY = 3
@@ -253,12 +272,23 @@ class Watch:
     watch: RelayWatch
     evidence: Evidence
     cache: RecordCache
+    store: Store
     clock: Clock
 
     def note(
         self, who: Identity, desk: RelayDesk, seq: int = 1, address: Endpoint | None = None
     ) -> NodeRecord:
         """Learn a record of somebody that leads over that relay."""
+        cached = self.hold(who, desk, seq, address)
+        self.watch.note(cached)
+        record = cached.record()
+        assert record is not None
+        return record
+
+    def hold(
+        self, who: Identity, desk: RelayDesk, seq: int = 1, address: Endpoint | None = None
+    ) -> Cached:
+        """Hold such a record that the watch has not heard of."""
         link_info = {
             "node_type": "private",
             "using_relay": True,
@@ -269,10 +299,7 @@ class Watch:
         item = signed_record(who, seq, info=link_info, timestamp=OLD)
         cached = self.cache.learn(item.target, item, self.clock())
         assert cached is not None
-        self.watch.note(cached)
-        record = cached.record()
-        assert record is not None
-        return record
+        return cached
 
     async def look(self) -> None:
         """Ask all relays now."""
@@ -294,13 +321,14 @@ async def watching(clock: Clock) -> AsyncIterator[Watch]:
                 exchange,
                 desk,
                 evidence,
+                lambda: store.peers,
                 lambda one: cache.usable(one, clock()),
                 lambda: own,
                 lambda endpoint: True,
                 clock,
                 random.Random(1),
             )
-            yield Watch(watch, evidence, cache, clock)
+            yield Watch(watch, evidence, cache, store, clock)
             await desk.close()
     finally:
         await store.close()
@@ -373,7 +401,7 @@ async def test_a_relay_that_lies_about_some_is_found_out_in_the_end(clock: Clock
 async def test_one_attached_peer_that_answers_nothing_does_not_cost_the_others(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link_module, "REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(link_module, "REQUEST_TIMEOUT", 1.0)
     others = [Identity.generate() for _ in range(3)]
     async with (
         relay(20) as desk,
@@ -487,7 +515,291 @@ async def test_the_watch_goes_on_by_itself(clock: Clock, monkeypatch: pytest.Mon
                 await task
 
 
+async def test_peers_whom_a_restart_kept_are_watched_without_their_saying_anything(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_watch_module, "WATCH_DELAY", 0.0)
+    async with relay() as desk, watching(clock) as watch:
+        cached = watch.hold(Identity.generate(), desk)
+        record = cached.record()
+        assert record is not None
+        assert watch.objection(record) == ""
+        task = asyncio.create_task(watch.watch.run())
+        try:
+            await until(lambda: "no session" in watch.objection(record))
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_a_sweep_does_not_have_relays_asked_again_at_once(clock: Clock) -> None:
+    async with relay() as desk, watching(clock) as watch:
+        cached = watch.hold(Identity.generate(), desk)
+        await watch.watch._sweep()
+        (name,) = watch.watch._due
+        watch.watch._due[name] = later = watch.watch._loop.time() + 5
+        await watch.watch._sweep()
+        assert watch.watch._due == {name: later}
+        watch.watch.note(cached)  # as news does
+        assert watch.watch._due[name] < later
+
+
+async def test_a_record_is_not_believed_to_be_signed_after_it_was_first_heard(clock: Clock) -> None:
+    async with relay() as desk, watching(clock) as watch:
+        clock.now = OLD - 250.0  # the clock of whoever signs is so far ahead
+        record = watch.note(Identity.generate(), desk)
+        assert watch.objection(record) == ""
+        clock.now = float(OLD)
+        assert "has not answered yet" in watch.objection(record)
+
+
+async def test_who_says_of_itself_that_it_is_no_relay_is_not_watched(clock: Clock) -> None:
+    async with relay() as desk, watching(clock) as watch:
+        who = desk._exchange.identity()
+        item = signed_record(who, timestamp=OLD)
+        watch.cache.learn(item.target, item, clock())
+        watch.note(Identity.generate(), desk)
+        assert not watch.evidence.relays
+        item = signed_record(who, seq=2, timestamp=OLD, info={"is_relay": True})
+        watch.cache.learn(item.target, item, clock())
+        watch.note(Identity.generate(), desk)
+        assert list(watch.evidence.relays) == [who.peer_id]
+
+
+async def test_more_peers_of_a_relay_than_one_look_asks_about_are_asked_about_in_turn(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who are attached at each look, so that who leaves is missed soon."""
+    monkeypatch.setattr(relay_watch_module, "ATTACHED_AT_ONCE", 1)
+    monkeypatch.setattr(relay_watch_module, "ATTACHED_MESSAGES", 3)
+    true = [Identity.generate() for _ in range(2)]
+    async with relay() as desk, AsyncExitStack() as stack, watching(clock) as watch:
+        for one in true:
+            peer = await stack.enter_async_context(client(endpoint(desk), identity=one))
+            await peer.attached()
+        made_up = [watch.note(Identity.generate(), desk) for _ in range(4)]
+        real = [watch.note(one, desk) for one in true]
+        for _ in range(2):
+            await watch.look()
+        assert all(watch.objection(one) == "" for one in real)
+        await stack.aclose()
+        await until(lambda: desk.load == 0)
+        await watch.look()
+        assert all("no session" in watch.objection(one) for one in real)
+        assert all("no session" in watch.objection(one) for one in made_up)
+        assert len(watch.evidence._caught) == 6
+
+
+async def test_a_relay_with_more_sessions_than_one_look_asks_about_leaves_none_out(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay_watch_module, "ATTACHED_AT_ONCE", 1)
+    monkeypatch.setattr(relay_watch_module, "ATTACHED_MESSAGES", 2)
+    async with relay() as desk, watching(clock) as watch:
+        over = [watch.note(Identity.generate(), desk).peer_id for _ in range(4)]
+        (name,) = watch.evidence.relays
+        watch.evidence.attached(name, set(), {bytes.fromhex(one) for one in over[:3]}, clock())
+        await watch.look()
+        assert bytes.fromhex(over[3]) in watch.evidence._caught  # the others have their turn
+        for _ in range(2):  # nobody is there any more
+            await watch.look()
+        assert watch.evidence.relays[name].attached == set()
+        assert len(watch.evidence._caught) == 4
+
+
+async def test_a_relay_that_does_not_answer_is_asked_less_and_less_often(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "DIAL_DEADLINE", 0.01)
+    async with relay() as desk, watching(clock) as watch:
+        cached = watch.hold(Identity.generate(), desk, address=("127.0.0.1", 9))
+        watch.watch.note(cached)
+        (name,) = watch.evidence.relays
+        pauses = [watch.watch._pause(name)]
+        for _ in range(3):
+            await watch.look()
+            pauses.append(watch.watch._pause(name))
+        assert all(1.6 <= later / pause <= 2.5 for pause, later in pairwise(pauses))
+        for _ in range(5000):
+            watch.evidence.unanswered(name, clock())
+        assert 0.8 * RELAY_WATCH_LAST <= watch.watch._pause(name) <= RELAY_WATCH_LAST
+        watch.watch._due.clear()
+        watch.watch.note(cached)  # an old record shows nothing new
+        now = watch.watch._loop.time()
+        assert watch.watch._due[name] > now + RELAY_WATCH
+        watch.evidence.forgive()
+        watch.watch._new.clear()
+        await watch.watch._sweep()
+        assert watch.watch._new.is_set()
+        assert watch.watch._due[name] <= now + RELAY_WATCH + 1
+        monkeypatch.undo()
+        watch.evidence.unanswered(name, clock())
+        await watch.watch._exchange.dial(endpoint(desk))  # it answers again
+        await watch.look()
+        assert watch.evidence.in_vain(name) == 0
+        assert watch.watch._pause(name) <= RELAY_WATCH
+
+
+# where relays are found
+
+
+@dataclass
+class Named:
+    """A source that names these, or fails; `asked` counts."""
+
+    name: str
+    endpoints: list[Endpoint] = field(default_factory=list)
+    fails: Exception | None = None
+    asked: int = 0
+
+    async def candidates(self) -> AsyncIterator[Candidate]:
+        self.asked += 1
+        for one in self.endpoints:
+            yield Candidate(self.name, endpoint=one)
+        if self.fails is not None:
+            raise self.fails
+
+
+@pytest_asyncio.fixture
+async def finder(swarm: Swarm, tmp_path: Path) -> AsyncIterator[Finder]:
+    async with make_node(swarm, tmp_path, settings=Settings(), offline=True) as node:
+        yield await node.open_discovery("liars", listen="127.0.0.1:0")
+
+
+async def found(relays: RelayFinder) -> list[Endpoint]:
+    return [one async for some in relays.find() for one in some]
+
+
+async def test_addresses_that_strangers_may_not_name_are_no_relays(finder: Finder) -> None:
+    sources = [
+        Named(name, [("224.0.0.1", 4000), ("127.0.0.1", 22)]) for name in ("topic", REGISTRY)
+    ]
+    sources[1].endpoints.append(("127.0.0.1", 4000))
+    relays = RelayFinder(finder._around, finder.ourselves, sources)
+    finder.ourselves.stated_relays = [("127.0.0.1", 23)]  # by the operator
+    assert await found(relays) == [("127.0.0.1", 23), ("127.0.0.1", 4000)]
+    assert [one.asked for one in sources] == [1, 1]
+
+
+async def test_a_registry_is_asked_for_relays_seldom_and_only_where_none_is_known(
+    finder: Finder,
+) -> None:
+    registry, topic = Named(REGISTRY), Named("topic")
+    relays = RelayFinder(finder._around, finder.ourselves, [topic, registry])
+    interval = finder._around.settings.peer_discovery.discovery_interval
+    for times, wait in enumerate([1, 2, 4, 8, 8], 1):
+        for _ in range(3):
+            await found(relays)
+        assert (registry.asked, topic.asked, relays._wait) == (times, 3 * times, wait * interval)
+        relays._again = 0.0
+    item = signed_record(
+        Identity.generate(), timestamp=int(finder._around.clock()), info={"is_relay": True}
+    )
+    finder._around.resolver.cache.learn(item.target, item, finder._around.clock())
+    assert await found(relays) == [("127.0.0.1", 30906)]
+    assert registry.asked == 5
+
+
+@pytest.mark.parametrize("fails", [RuntimeError("a bug"), RemoteError("no")])
+async def test_a_source_that_fails_does_not_end_the_search(
+    finder: Finder, fails: Exception
+) -> None:
+    at, other = ("127.0.0.1", 4000), ("127.0.0.1", 4001)
+    sources = [Named("topic", [at], fails), Named("more", [other])]
+    assert await found(RelayFinder(finder._around, finder.ourselves, sources)) == [at, other]
+
+
+async def test_a_search_that_has_ended_begins_anew(
+    finder: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finder_module, "RELAY_POLL", 0.0)
+    finder.ourselves._stated_type = "private"
+    began: list[None] = []
+
+    async def end_at_once() -> None:
+        began.append(None)
+
+    monkeypatch.setattr(finder.attachment, "run", end_at_once)
+    task = asyncio.create_task(finder._stay_attached())
+    try:
+        await until(lambda: len(began) > 2)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def test_one_that_was_public_waits_for_a_relay_once_it_is_private() -> None:
+    async with client() as peer:
+        assert peer.attachment.without_since == math.inf  # it does not look for one yet
+        await until(lambda: peer.attachment.without_since < math.inf)
+        assert peer.attachment.without_since <= asyncio.get_running_loop().time()
+    assert peer.attachment.without_since == math.inf
+
+
+async def test_the_search_survives_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attachment_module, "RELAY_RETRY", 0.0)
+    async with relay() as desk, end() as exchange:
+        bugs = [RuntimeError("once")]
+
+        async def find() -> AsyncGenerator[Sequence[Endpoint], None]:
+            if bugs:
+                raise bugs.pop()
+            yield [endpoint(desk)]
+
+        attachment = Attachment(exchange, find, random.Random(1))
+        task = asyncio.create_task(attachment.run())
+        await until(lambda: attachment.session)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
 # which relay is chosen
+
+
+async def test_relays_that_are_none_do_not_keep_us_from_the_one_that_is() -> None:
+    """However well they rank: any one of the others is tried, and who failed comes last."""
+    fakes, real = [("127.0.0.1", 1000 + number) for number in range(40)], ("127.0.0.1", 9000)
+    async with client() as peer:
+        attachment = peer.attachment
+        chosen = [attachment._chosen([*fakes, real]) for _ in range(500)]
+        assert all(len(set(some)) == RELAY_CANDIDATES for some in chosen)
+        assert any(real in some for some in chosen)
+        for one in fakes:
+            attachment._count(one)
+            until_, wait = attachment._failed[one]
+            attachment._failed[one] = (until_ - wait, wait)  # that has passed
+        assert attachment._chosen([*fakes, real])[0] == real
+
+
+async def test_a_relay_that_fails_again_and_again_waits_longer_unless_it_may_be_our_network() -> (
+    None
+):
+    at = ("127.0.0.1", 9)
+    async with relay() as desk, client() as peer:
+        waits = []
+        for links in (False, False, True, True, *(True,) * 8):
+            if links and not peer.exchange.links:
+                await peer.exchange.dial(endpoint(desk))
+            peer.attachment._count(at)
+            waits.append(peer.attachment._failed[at][1] / RELAY_FAILED_FOR)
+        assert waits == [1, 1, 2, 4, 8, 16, 32, *(60,) * 5]
+        assert peer.attachment._chosen([at]) == []
+        peer.attachment._failed[endpoint(desk)] = (0.0, 3600.0)
+        peer.relays.append(endpoint(desk))
+        assert await peer.attachment._attach()
+        assert endpoint(desk) not in peer.attachment._failed
+
+
+async def test_a_relays_address_goes_into_our_record_as_others_write_it() -> None:
+    address = b"[2001:0db8:0000:0000:0000:0000:0000:0001]:" + b"0" * 150 + b"4000"
+    kind = type("Odd_", (Odd,), {"id": b"x", "address": address})
+    async with relay(desk=kind) as odd, client(endpoint(odd)) as peer:
+        await peer.attached()
+        assert peer.attachment.session is not None
+        assert peer.attachment.session.address == "[2001:db8::1]:4000"
 
 
 class Slow(RelayDesk):

@@ -116,3 +116,16 @@ async def test_what_was_not_found_is_left_alone_for_a_while(node: Node, clock: C
     upkeep = upkeep_of(node, lambda known: True)
     assert await look(upkeep) == 1
     assert await look(upkeep) == 0
+
+
+async def test_a_key_that_holds_no_record_any_more_is_forgotten_after_a_day(
+    writer: Node, node: Node, clock: Clock
+) -> None:
+    identity = Identity.generate()
+    await writer.publish({b"now": b"plain"}, identity=identity)
+    record = NodeRecord(peer_id=identity.peer_id.hex())
+    node._store.keep_peer(identity.public_key, record, "exchange", clock.now)
+    upkeep = upkeep_of(node)
+    clock.now += KNOWN_FOR + 1
+    assert await look(upkeep) == 1
+    assert identity.peer_id not in node.known_peers

@@ -2,7 +2,13 @@
 
 import pytest
 
-from dhtmeta.const import RELAYS_WATCHED, SESSION_LIFETIME, SILENT_AFTER, SILENT_PEERS
+from dhtmeta.const import (
+    RELAYS_FAILED,
+    RELAYS_WATCHED,
+    SESSION_LIFETIME,
+    SILENT_AFTER,
+    SILENT_PEERS,
+)
 from dhtmeta.engine.evidence import Evidence
 from dhtmeta.values.record import NetworkInfo, NodeRecord
 
@@ -15,7 +21,7 @@ def public(peer: bytes = PEER) -> NodeRecord:
     return NodeRecord(peer_id=peer.hex(), network_info=info)
 
 
-def private(peer: bytes = PEER, relay: bytes = RELAY) -> NodeRecord:
+def private(peer: bytes = PEER, relay: bytes = RELAY, timestamp: float = 0) -> NodeRecord:
     info = NetworkInfo(
         node_type="private",
         using_relay=True,
@@ -23,7 +29,7 @@ def private(peer: bytes = PEER, relay: bytes = RELAY) -> NodeRecord:
         relay_session_id="x",
         relay_address="192.0.2.1:30906",
     )
-    return NodeRecord(peer_id=peer.hex(), network_info=info)
+    return NodeRecord(peer_id=peer.hex(), timestamp=int(timestamp), network_info=info)
 
 
 def numbered(number: int) -> bytes:
@@ -99,15 +105,89 @@ def test_a_relay_is_watched_once(evidence: Evidence) -> None:
 
 
 def test_relays_that_there_are_not_do_not_drive_out_those_that_answer(evidence: Evidence) -> None:
-    """Records may name any number of relays: those that never answered make room."""
+    """Records may name any number of relays: those asked in vain make room."""
     watched = evidence.watch(RELAY)
     assert watched is not None
     watched.answered_at, watched.attached = NOW, {PEER}
     for number in range(10_000):
         assert evidence.watch(numbered(number)) is not None
+        evidence.unanswered(numbered(number), NOW)
         assert len(evidence.relays) <= RELAYS_WATCHED
+    evidence.unanswered(RELAY, NOW)  # once, though it answers
+    assert evidence.watch(PEER) is not None
     assert evidence.relays[RELAY] is watched
     assert evidence.objection(private(), 1, NOW) == ""
+
+
+def test_a_relay_that_was_not_asked_yet_is_not_driven_out(evidence: Evidence) -> None:
+    watched = evidence.watch(RELAY)
+    for number in range(RELAYS_WATCHED):
+        evidence.watch(numbered(number))
+    assert evidence.relays[RELAY] is watched
+    assert evidence.watch(PEER) is None
+    evidence.unanswered(numbered(3), NOW)
+    assert evidence.watch(PEER) is not None
+    assert numbered(3) not in evidence.relays
+    assert evidence.watch(numbered(3)) is None  # it was asked in vain, the others were not
+
+
+def test_a_record_that_was_just_signed_counts_though_its_relay_is_one_too_many(
+    evidence: Evidence,
+) -> None:
+    for number in range(RELAYS_WATCHED):
+        evidence.watch(numbered(number))
+    assert evidence.objection(private(timestamp=NOW), 1, NOW) == ""
+    late = evidence.objection(private(timestamp=NOW), 1, NOW + SESSION_LIFETIME)
+    assert "one more than can be asked" in late
+
+
+def test_a_record_from_a_clock_ahead_counts_as_just_signed_only_since_it_was_heard(
+    evidence: Evidence,
+) -> None:
+    evidence.watch(RELAY)
+    evidence.heard(PEER, 1, NOW)
+    ahead = private(timestamp=NOW + 250)
+    assert evidence.objection(ahead, 1, NOW) == ""
+    evidence.heard(PEER, 1, NOW + 50)  # once more: that shows nothing new
+    assert evidence.objection(ahead, 1, NOW + SESSION_LIFETIME)
+    assert evidence.objection(ahead, 1, NOW + 250 + 1)
+    evidence.heard(PEER, 2, NOW + 100)
+    assert evidence.objection(ahead, 2, NOW + 100) == ""
+    evidence.heard(PEER, 3, NOW + 100)
+    assert evidence.objection(private(timestamp=NOW), 3, NOW + 100)  # what it says itself is older
+
+
+def test_a_relay_that_answered_before_the_clock_was_set_back_has_to_answer_again(
+    evidence: Evidence,
+) -> None:
+    evidence.attached(RELAY, {PEER}, {PEER}, NOW)
+    assert "has not answered for 7,200 s" in evidence.objection(private(), 1, NOW - 7200)
+    evidence.unanswered(RELAY, NOW - 7200)
+    assert "has not answered yet" in evidence.objection(private(), 1, NOW)
+    evidence.attached(RELAY, {PEER}, {PEER}, NOW)
+    assert evidence.objection(private(), 1, NOW) == ""
+
+
+def test_who_was_not_asked_about_keeps_what_was_known(evidence: Evidence) -> None:
+    other, gone = b"o" * 20, b"g" * 20
+    evidence.attached(RELAY, {PEER, gone}, {PEER, gone}, NOW)
+    evidence.attached(RELAY, {other, gone}, {other}, NOW)
+    assert evidence.objection(private(), 1, NOW) == ""
+    assert evidence.objection(private(other), 1, NOW) == ""
+    assert "has no session for it" in evidence.objection(private(gone), 1, NOW)
+
+
+def test_relays_asked_in_vain_are_forgiven_once_they_answer_or_it_was_our_own_network(
+    evidence: Evidence,
+) -> None:
+    for _ in range(2):
+        evidence.unanswered(RELAY, NOW)
+        evidence.unanswered(PEER, NOW)
+    assert evidence.in_vain(RELAY) == 2
+    evidence.attached(RELAY, set(), set(), NOW)
+    assert (evidence.in_vain(RELAY), evidence.in_vain(PEER)) == (0, 2)
+    evidence.forgive()
+    assert evidence.in_vain(PEER) == 0
 
 
 def test_who_leads_over_a_relay_too_many_is_not_offered(evidence: Evidence) -> None:
@@ -123,4 +203,7 @@ def test_who_leads_over_a_relay_too_many_is_not_offered(evidence: Evidence) -> N
 def test_memory_for_silent_peers_is_bounded(evidence: Evidence) -> None:
     for number in range(SILENT_PEERS + 100):
         evidence.missed(numbered(number), 1)
-    assert len(evidence._failed) == SILENT_PEERS
+        evidence.heard(numbered(number), 1, NOW)
+        evidence.unanswered(numbered(number), NOW)
+    assert len(evidence._failed) == len(evidence._heard) == SILENT_PEERS
+    assert len(evidence._in_vain) == RELAYS_FAILED

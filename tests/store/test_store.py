@@ -488,3 +488,17 @@ async def test_an_open_store_lets_go_by_itself(path: Path) -> None:
         while await Ledger(store).newest(target) is not None:
             await asyncio.sleep(0.01)
     await store.close()
+
+
+async def test_known_peers_stand_in_the_order_they_were_seen_whoever_lists_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.KNOWN_PEERS", 3)
+    first, second, third, fourth = (Identity.generate() for _ in range(4))
+    for one in (first, second, third, first):
+        record = NodeRecord().completed(one.public_key, 1)
+        store.keep_peer(one.public_key, record, "query", NOW)
+    assert list(store.peers) == [second.peer_id, third.peer_id, first.peer_id]
+    assert store.peers.get(second.peer_id) is not None  # to look is not to see
+    store.keep_peer(fourth.public_key, NodeRecord().completed(fourth.public_key, 1), "query", NOW)
+    assert list(store.peers) == [third.peer_id, first.peer_id, fourth.peer_id]

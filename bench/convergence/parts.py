@@ -46,15 +46,14 @@ def two_hundred(quick: bool) -> Part:
 def _converge(fleet: Fleet, name: str, bar: Bar | None) -> tuple[list[Row], dict[str, list[float]]]:
     fleet.start()
     if not fleet.wait(fleet.ready, PATIENCE):
-        return [Row(f"{name}: converged", None, bar=bar, note="not all were ready")], {}
+        return [_short(fleet, name, bar)], {"right": _curve(fleet)}
     PROGRESS.print(f"{name}: ready after {fleet.last_ready() - fleet.started:.1f} s")
     right = fleet.wait(lambda: not fleet.wrong(), PATIENCE)
     until = fleet.last_change()
     cpu = fleet.cpu()
     time.sleep(HOLD)
     if not right or fleet.wrong():
-        missing = sum(len(lacks) + len(false) for lacks, false in fleet.wrong().values())
-        return [Row(f"{name}: converged", None, bar=bar, note=f"{missing} entries wrong")], {}
+        return [_short(fleet, name, bar)], {"right": _curve(fleet)}
     records = sum(len(one.listed) for one in fleet.told.values())
     rows = [
         Row(
@@ -68,6 +67,15 @@ def _converge(fleet: Fleet, name: str, bar: Bar | None) -> tuple[list[Row], dict
         Row(f"{name}: CPU a record learnt, start included", 1000 * cpu / records, " ms"),
     ]
     return rows, {"right": _curve(fleet)}
+
+
+def _short(fleet: Fleet, name: str, bar: Bar | None) -> Row:
+    """Return the row of a fleet whose lists were never all right, with what was there."""
+    waited = time.monotonic() - fleet.started
+    ready = sum(fleet.told[peer].ready is not None for peer in fleet.pids)
+    there = _curve(fleet)[-1]
+    note = f"{waited:.0f} s after the start {ready} were ready, {there:.0%} of all entries there"
+    return Row(f"{name}: all lists right, after the last was ready", None, bar=bar, note=note)
 
 
 def _curve(fleet: Fleet) -> list[float]:

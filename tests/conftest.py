@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 import pytest_asyncio
@@ -15,8 +15,11 @@ from dhtmeta.config import Settings
 from dhtmeta.krpc.compact import Endpoint
 from dhtmeta.node import Node
 from dhtmeta.testing.liar import Liar
-from dhtmeta.testing.netns import Internet, why_not
+from dhtmeta.testing.netns import Internet, Lan, why_not
 from dhtmeta.testing.swarm import Swarm
+
+if TYPE_CHECKING:
+    from tests.gateway import Gateway
 
 
 def pytest_asyncio_loop_factories(
@@ -167,3 +170,19 @@ class Tardy(Liar):
         for data, addr in self._kept[:times]:
             super().datagram_received(data, addr)
         del self._kept[:times]
+
+
+@pytest.fixture
+def lan(internet: Internet) -> Lan:
+    """Make a LAN behind a NAT."""
+    return internet.lan()
+
+
+@pytest_asyncio.fixture
+async def gateway(lan: Lan, tmp_path: Path) -> "AsyncIterator[Gateway]":
+    """Have a miniupnpd on its NAT, once it is started."""
+    from tests.gateway import Gateway
+
+    made = Gateway(lan, tmp_path)
+    yield made
+    await made.stop()

@@ -1,12 +1,10 @@
 """What libtorrent says of our reachability, behind real NATs with a real miniupnpd on them."""
 
 import asyncio
-import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import libtorrent as lt
 import pytest
@@ -16,44 +14,12 @@ from dhtmeta.dht.libtorrent import LibtorrentCarrier
 from dhtmeta.dht.mapping import Outside
 from dhtmeta.errors import CallerError
 from dhtmeta.testing.netns import Host, Internet, Lan
-from tests.conftest import missing
+from tests.gateway import ALLOWED, WITHIN, Gateway, until
 
 DHT_PORT = 7000
 EXCHANGE_PORT = 7001
-WITHIN = 20.0  # s: far above what it takes
 LIBTORRENT_WAITS = 10.0  # s for each mapping of a dead gateway, all threads frozen; we 0.5 in all
 
-CHAINS = """
-table inet miniupnpd {
-    chain allowed {
-    }
-    chain mapped {
-    }
-    chain sent {
-    }
-    chain in {
-        type nat hook prerouting priority dstnat
-        jump mapped
-    }
-}
-"""
-
-CONFIGURATION = """
-ext_ifname=eth0
-ext_ip={address}
-listening_ip=lan
-enable_natpmp={natpmp}
-enable_upnp={upnp}
-uuid=00000000-0000-0000-0000-000000000001
-upnp_table_name=miniupnpd
-upnp_nat_table_name=miniupnpd
-upnp_forward_chain=allowed
-upnp_nat_chain=mapped
-upnp_nat_postrouting_chain=sent
-{rules}
-"""
-
-ALLOWED = "allow 1024-65535 10.0.0.0/8 1024-65535"
 REFUSED = "deny 0-65535 0.0.0.0/0 0-65535"
 
 SHORT_LIVED = """
@@ -76,50 +42,6 @@ asyncio.run(main())
 Start = Callable[..., Awaitable[LibtorrentCarrier]]
 
 
-class Gateway:
-    """The NAT of a LAN with a miniupnpd on it, which can be started anew with other rules."""
-
-    def __init__(self, lan: Lan, directory: Path) -> None:
-        if shutil.which("miniupnpd") is None:
-            missing("miniupnpd is missing (Debian: miniupnpd-nftables)")
-        self._lan = lan
-        self._directory = directory
-        self._process: asyncio.subprocess.Process | None = None
-        lan.gateway.run(["nft", "-f", "-"], CHAINS)
-
-    async def start(self, *rules: str, upnp: str = "yes", natpmp: str = "yes") -> None:
-        """Run it, and return once it listens."""
-        configuration = self._directory / "miniupnpd.conf"
-        address = self._lan.address
-        configuration.write_text(
-            CONFIGURATION.format(address=address, rules="\n".join(rules), upnp=upnp, natpmp=natpmp),
-            encoding="ascii",
-        )
-        argv = ["miniupnpd", "-d", "-f", str(configuration), "-P", str(self._directory / "pid")]
-        log = self._directory / "log"
-        with log.open("wb") as stderr:
-            self._process = await self._lan.gateway.spawn(argv, stderr=stderr)
-        last = "Listening for NAT-PMP" if natpmp == "yes" else "HTTP listening"
-        await until(lambda: last in log.read_text(encoding="utf-8"))
-
-    async def stop(self) -> None:
-        """Kill it: told to end, it may take minutes."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            await process.wait()
-
-    def rules(self) -> str:
-        """Return which ports it maps where."""
-        return self._lan.gateway.run(["nft", "list", "chain", "inet", "miniupnpd", "mapped"])
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WITHIN):
-        while not holds():
-            await asyncio.sleep(0.01)
-
-
 async def until_told(outside: Outside, holds: Callable[[], bool]) -> None:
     """Wait until `holds`, looking only when `outside` says that something changed."""
     changed = asyncio.Event()
@@ -128,18 +50,6 @@ async def until_told(outside: Outside, holds: Callable[[], bool]) -> None:
         while not holds():
             await changed.wait()
             changed.clear()
-
-
-@pytest.fixture
-def lan(internet: Internet) -> Lan:
-    return internet.lan()
-
-
-@pytest_asyncio.fixture
-async def gateway(lan: Lan, tmp_path: Path) -> AsyncIterator[Gateway]:
-    made = Gateway(lan, tmp_path)
-    yield made
-    await made.stop()
 
 
 @pytest_asyncio.fixture

@@ -4,12 +4,11 @@ import asyncio
 import contextlib
 import resource
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-import pytest_asyncio
 
 from dhtmeta.const import DIAL_BACKS_FAILED, EXCHANGE_PORT
 from dhtmeta.discovery import ourselves as ourselves_module
@@ -25,9 +24,9 @@ from dhtmeta.testing.netns import Host, Internet, Lan
 from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.record import EXCHANGE_PROTOCOL, NetworkInfo, NodeRecord
 from tests.conftest import make_node
-from tests.dht.test_mapping import ALLOWED, Gateway
 from tests.discovery.ends import end, until
 from tests.discovery.town import Town
+from tests.gateway import ALLOWED, Gateway
 
 NOT_OURS = f"deny {EXCHANGE_PORT} 10.0.0.0/8 0-65535"
 ASKED_OFTEN = {"DIAL_BACK_INTERVAL": 1.0, "DIAL_BACK_EACH": 0.5}
@@ -40,18 +39,6 @@ table ip by_hand {{
     }}
 }}
 """
-
-
-@pytest.fixture
-def lan(internet: Internet) -> Lan:
-    return internet.lan()
-
-
-@pytest_asyncio.fixture
-async def gateway(lan: Lan, tmp_path: Path) -> AsyncIterator[Gateway]:
-    made = Gateway(lan, tmp_path)
-    yield made
-    await made.stop()
 
 
 async def test_a_forwarded_port_makes_a_node_public_while_others_come_through(

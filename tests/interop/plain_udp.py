@@ -8,6 +8,7 @@ no token (so nothing is put here), and whatever item it was told to hold.
 import asyncio
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -113,7 +114,8 @@ class PlainClient(asyncio.DatagramProtocol):
     def __init__(self) -> None:
         self.node_id = secrets.token_bytes(20)
         self.served = 0  # gets answered with an item that is held here
-        self._held: dict[bytes, tuple[Item, float]] = {}
+        self._held: dict[bytes, Item] = {}
+        self._unheard: Counter[bytes] = Counter()
         self._transport: asyncio.DatagramTransport | None = None
         self._asked: dict[tuple[bytes, Endpoint], asyncio.Future[bytes]] = {}
 
@@ -193,9 +195,10 @@ class PlainClient(asyncio.DatagramProtocol):
         answers = await asyncio.gather(*(self.get(node, target) for node in nodes))
         return [one for one in answers if one.v is not None]
 
-    def hold(self, item: Item, *, delay: float = 0.0) -> None:
-        """Hand this item, as it is, to whoever asks for its target, `delay` seconds later."""
-        self._held[item.target] = item, delay
+    def hold(self, item: Item, *, unheard: int = 0) -> None:
+        """Hand this item, as it is, to whoever asks for its target, but for the first queries."""
+        self._held[item.target] = item
+        self._unheard[item.target] = unheard
 
     async def query(self, node: Endpoint, q: bytes, given: Mapping[bytes, bytes]) -> bytes:
         """Send a query with these arguments, already bencoded, and return the whole response."""
@@ -235,18 +238,16 @@ class PlainClient(asyncio.DatagramProtocol):
 
     def _answer(self, transaction: bytes, target: bytes, addr: Endpoint) -> None:
         said = {b"id": bencode.encode(self.node_id), b"nodes": b"0:"}
-        held, delay = self._held.get(target, (None, 0.0))
-        if held is not None:
+        if self._unheard[target]:
+            self._unheard[target] -= 1
+            return
+        if (held := self._held.get(target)) is not None:
             self.served += 1
             said |= _fields(held)
         body = b"".join(bencode.encode(key) + said[key] for key in sorted(said))
         answer = b"d1:rd" + body + b"e1:t" + bencode.encode(transaction) + b"1:y1:re"
-        asyncio.get_running_loop().call_later(delay, self._send, answer, addr)
-
-    def _send(self, data: bytes, addr: Endpoint) -> None:
         assert self._transport is not None
-        if not self._transport.is_closing():
-            self._transport.sendto(data, addr)
+        self._transport.sendto(answer, addr)
 
 
 def _fields(item: Item) -> dict[bytes, bytes]:

@@ -32,8 +32,18 @@ MAX_AHEAD: Final = 300.0  # s a timestamp may lie in our future: clocks are rare
 MAX_REPUTATION: Final = 10_000  # reputation_score, per ten thousand
 
 # cache and query
-CACHE_TTL: Final = 300.0  # s a fetched record counts as fresh: the networks' own 5 minutes
+CACHE_TTL: Final = 300.0  # s a fetched record counts as fresh at first: the networks' 5 minutes
 CACHE_STALE_FOR: Final = 300.0  # s more in which it is served while a lookup renews it
+PRICE_OF_A_LOOK: Final = 0.13  # twice what one is worth, in CACHE_TTLs of being out of date
+BELIEVED_CHANGES: Final = 0.3  # seen before the first look, as it were: one real one outweighs it
+SIGNING_COUNTS: Final = 0.5  # of a change; every second signing, for all we know, is a renewal
+CHANGES_AT_ONCE: Final = 16  # seqs from one look to the next; more are no count of changes
+WATCHED_FOR: Final = 96.0  # CACHE_TTLs: 8 h, after which what was seen fades; habits change
+SHORTEST_LIFETIME: Final = 0.2  # CACHE_TTLs: who changes all the time costs a lookup a minute
+LONGEST_LIFETIME: Final = 6.0  # CACHE_TTLs: half an hour until a quiet one's return is seen
+RENEW_AHEAD: Final = 3.0  # s before the next query that is expected; a lookup takes 1.4 (p99 2.3)
+RENEWALS_AHEAD: Final = 10_000  # that wait for their time, about 300 B each
+DECODED: Final = 256  # records that are kept decoded, about 2 KB each: those asked for often
 NEGATIVE_TTL: Final = 10.0  # s "not found" is believed, so a missing key costs 1 lookup per 10 s
 CACHE_ENTRIES: Final = 100_000  # records in memory, about 1 KB each: 100 MB when full
 NEGATIVE_ENTRIES: Final = 10_000  # missing keys remembered

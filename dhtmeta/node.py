@@ -272,6 +272,7 @@ class Node:
             seed=secrets.randbits(64),
             ttl=cached.ttl_seconds,
             stale_for=cached.stale_seconds,
+            learn=cached.learn,
             entries=cached.max_entries,
         )
         judge = Judge(republish_interval=interval, allow_non_global=allow)

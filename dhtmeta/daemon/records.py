@@ -31,7 +31,6 @@ class Records:
 
     def __init__(self, node: Node, settings: Http, kept_for_others: Callable[[], int]) -> None:
         self._node = node
-        self._ttl = node.settings.metadata_cache.ttl_seconds
         self._now = asyncio.get_running_loop().time
         self._room = Room(kept_for_others, self._now)
         self._puts, self._gets = CommonQuota(PUTS_IN_ALL), CommonQuota(GETS_IN_ALL)
@@ -64,13 +63,12 @@ class Records:
         held = cache.usable(target, now)
         if held is None:
             return cache.missing_for(target, now) is None
-        return now - held.fetched_at >= self._ttl
+        return now >= held.fresh_until
 
     def _headers(self, answer: Answer) -> dict[str, str]:
-        left = int(max(0.0, self._ttl - answer.age))
         return {
             "ETag": f'"{responses.etag(answer.item)}"',
-            "Cache-Control": f"public, max-age={left}",
+            "Cache-Control": f"public, max-age={int(answer.fresh_for)}",
         }
 
     async def put(self, request: web.Request) -> web.Response:

@@ -60,8 +60,7 @@ class Finder:
         self.dialler = Dialler(self.exchange, self._need_not_dial)
         self.acquaintance = Acquaintance(around, self.dialler)
         self._neighbours = Neighbours(around, self.exchange, self._session_link, rng)
-        ttl = around.settings.metadata_cache.ttl_seconds
-        self.upkeep = Upkeep(around.store, around.resolver, self._concerns, ttl, around.clock)
+        self.upkeep = Upkeep(around.store, around.resolver, self._concerns, around.clock)
         self.registry = RegistrySource(
             around.settings.registry.urls,
             topic,

@@ -35,11 +35,10 @@ class Upkeep:
         store: Store,
         resolver: Resolver,
         concerns: Callable[[KnownPeer], bool],
-        ttl: float,
         clock: Callable[[], float],
     ) -> None:
         self._store, self._resolver, self._concerns = store, resolver, concerns
-        self._ttl, self._clock = ttl, clock
+        self._clock = clock
         self._tried: TTLCache[bytes, bool] = TTLCache(KNOWN_PEERS, UPKEEP_RETRY)
         self._running: set[asyncio.Task[None]] = set()
         self._round: list[bytes] = []
@@ -77,7 +76,7 @@ class Upkeep:
         if not self._concerns(known):
             return now - known.last_seen > KNOWN_FOR
         held = self._resolver.cache.usable(peer_id, now)
-        return held is None or now - held.fetched_at > self._ttl
+        return held is None or now >= held.fresh_until
 
     async def _renew(self, peer_id: bytes, known: KnownPeer) -> None:
         try:

@@ -1,35 +1,38 @@
 """What is remembered of other people's items: in memory, over what the store held at start.
 
-Decides freshness (fresh, stale but usable, gone), which seqs are too old to believe (the floor),
-and for how long "not found" is believed. No clock: `now` is passed in, in seconds.
+Decides what counts as fresh, stale but usable, or gone (for how long: freshness.py), which seqs are
+too old to believe (the floor), and for how long "not found" is believed. No clock: `now` is passed
+in, in seconds.
 """
 
 import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
-from cachetools import LRUCache
+from msgspec import structs
 
 from dhtmeta._fast.ttl_cache import TtlCache
 from dhtmeta.const import (
     CACHE_ENTRIES,
     CACHE_STALE_FOR,
     CACHE_TTL,
+    DECODED,
     NEGATIVE_ENTRIES,
     NEGATIVE_TTL,
+    SEQ_FLOOR_KEPT,
     SEQ_FLOOR_REFRESH,
     SEQ_FLOORS,
 )
+from dhtmeta.engine.freshness import Habit, first_look, lifetime, looked_again
 from dhtmeta.errors import InvalidItem, InvalidRecord
 from dhtmeta.store.store import Store
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.record import NodeRecord, record_value
 
 log = logging.getLogger(__name__)
-
-_NO_FLOOR = (0, float("-inf"))
 
 
 @dataclass(slots=True)
@@ -39,28 +42,41 @@ class Cached:
     item: SignedItem
     fetched_at: float
     from_store: bool
+    fresh_until: float = 0.0  # s
+    changes: float = 0.0  # its habit; two floats take less than a tuple of them
+    watched: float = 0.0
     written_at: float = 0.0  # s, when the store was last given it
-    _record: NodeRecord | None = None
-    _broken: tuple[str, str] | None = None  # the field that is wrong, and why
-    _decoded: bool = False
+    asked_at: float = 0.0  # s, when somebody last asked for it
+
+    @property
+    def habit(self) -> Habit:
+        """How often it changed, as far as we saw."""
+        return Habit(self.changes, self.watched)
 
     def record(self) -> NodeRecord | None:
         """Return the NodeRecord it holds, None for a plain value; may raise InvalidRecord."""
-        if not self._decoded:
-            self._decode()
-        if self._broken is not None:
-            raise InvalidRecord(*self._broken)
-        return self._record
+        found = _decoded(self.item)
+        if isinstance(found, tuple):
+            raise InvalidRecord(*found)
+        return found
 
-    def _decode(self) -> None:
-        self._decoded = True
-        value = record_value(self.item.value)
-        if value is None:
-            return
-        try:
-            self._record = NodeRecord.from_value(value, self.item.public_key)
-        except InvalidRecord as error:
-            self._broken = error.field, error.reason
+    def age_of_record(self, now: float) -> float | None:
+        """Return how long ago (s) the NodeRecord was signed; None where it does not say."""
+        found = _decoded(self.item)
+        signed = found.timestamp if isinstance(found, NodeRecord) else 0
+        return now - signed if signed else None
+
+
+@lru_cache(DECODED)
+def _decoded(item: SignedItem) -> NodeRecord | tuple[str, str] | None:
+    """Return the NodeRecord, None for a plain value, or which field is wrong, and why."""
+    value = record_value(item.value)
+    if value is None:
+        return None
+    try:
+        return NodeRecord.from_value(value, item.public_key)
+    except InvalidRecord as error:
+        return error.field, error.reason
 
 
 class RecordCache:
@@ -74,14 +90,16 @@ class RecordCache:
         ttl: float = CACHE_TTL,
         stale_for: float = CACHE_STALE_FOR,
         entries: int = CACHE_ENTRIES,
+        learn: bool = True,
     ) -> None:
+        """Take lifetimes in seconds; with `learn` the first is only where a record starts from."""
         self._store = store
         self._ttl: Final = ttl
         self._stale_for: Final = stale_for
+        self._learns: Final = learn
         self._cache: TtlCache[Cached] = TtlCache(entries, seed=seed)
         self._missing: TtlCache[float] = TtlCache(NEGATIVE_ENTRIES, seed=seed)
-        self._floors: LRUCache[bytes, tuple[int, float]] = LRUCache(SEQ_FLOORS)  # seq, written at
-        self._floors.update((target, (seq, 0.0)) for target, seq in store.floors.items())
+        self._floors: TtlCache[int] = TtlCache(SEQ_FLOORS, seed=seed)  # fresh: not to be written
         self.on_news: Callable[[Cached], None] = lambda cached: None
         """Called with each item that is newer than what was held, if anything was."""
 
@@ -114,8 +132,20 @@ class RecordCache:
             log.warning("dropped a damaged row of the store for target %s: %s", target.hex(), error)
             self._store.drop_item(target)
             return
-        cached = Cached(item, row.fetched_at, from_store=True)
-        self._cache.put(target, cached, row.fetched_at, self._ttl, self._stale_for)
+        self._hold(target, Cached(item, row.fetched_at, from_store=True), None, 0)
+
+    def _hold(self, target: bytes, cached: Cached, held: Cached | None, changes: int) -> None:
+        """Take it into memory, for as long as its habit makes it fresh."""
+        now, ttl = cached.fetched_at, self._ttl
+        if held is None:
+            habit = first_look(cached.age_of_record(now), ttl)
+        else:
+            habit = looked_again(held.habit, now - held.fetched_at, changes, ttl)
+            cached.asked_at = held.asked_at
+        cached.changes, cached.watched = habit
+        fresh_for = lifetime(habit, ttl) if self._learns else ttl
+        cached.fresh_until = now + fresh_for
+        self._cache.put(target, cached, now, fresh_for, self._stale_for)
 
     def learn(
         self, target: bytes, item: SignedItem, now: float, source: str = "query"
@@ -123,7 +153,8 @@ class RecordCache:
         """Take a verified item in; returns what is now held, None if it is below the floor.
 
         Of two values with one seq the one held stays (DESIGN, "Query"), and it is reported.
-        `source` says where it came from, for the list of known peers.
+        `source` says where it came from: what a lookup ("query") had to find out was missed so
+        far, what others told was not.
         """
         if item.seq < self.floor(target):
             return None
@@ -135,7 +166,8 @@ class RecordCache:
                 log.warning("two values under seq %d of target %s", item.seq, target.hex())
             item = held.item
         cached = Cached(item, now, from_store=False)
-        self._cache.put(target, cached, now, self._ttl, self._stale_for)
+        missed = held is not None and source == "query" and _differs(held.item, item)
+        self._hold(target, cached, held, item.seq - held.item.seq if held and missed else 0)
         self._missing.pop(target)
         self._write(target, cached, held, source)
         self.raise_floor(target, item.seq, now)
@@ -150,7 +182,7 @@ class RecordCache:
             cached.written_at = held.written_at
             return
         cached.written_at = now
-        self._store.keep_item(target, item, now, now + self._ttl + self._stale_for)
+        self._store.keep_item(target, item, now, cached.fresh_until + self._stale_for)
         with contextlib.suppress(InvalidRecord):
             record = None if item.salt else cached.record()
             if record is not None:
@@ -158,13 +190,15 @@ class RecordCache:
 
     def floor(self, target: bytes) -> int:
         """Return the highest seq ever seen for `target`; what is below it is not believed."""
-        return self._floors.get(target, _NO_FLOOR)[0]
+        known = self._floors.get_stale(target, 0.0)  # whatever its age
+        return self._store.floors.get(target, 0) if known is None else known
 
     def raise_floor(self, target: bytes, seq: int, now: float) -> None:
         """Note a seq that was seen; the floor never falls."""
-        known, written_at = self._floors.get(target, _NO_FLOOR)
-        if seq > known or (seq == known and now >= written_at + SEQ_FLOOR_REFRESH):
-            self._floors[target] = seq, now
+        known = self.floor(target)
+        if seq > known or (seq == known and self._floors.get(target, now) is None):
+            self._floors.put(target, seq, now, SEQ_FLOOR_REFRESH, SEQ_FLOOR_KEPT)
+            self._store.floors.pop(target, None)
             self._store.keep_floor(target, seq, now)
 
     def missing_for(self, target: bytes, now: float) -> float | None:
@@ -182,3 +216,13 @@ class RecordCache:
         self._store.drop_item(target)
         self._cache.pop(target)
         self._missing.pop(target)
+
+
+def _differs(one: SignedItem, other: SignedItem) -> bool:
+    """Whether they say different things; a record that was only signed anew says the same."""
+    if one.v == other.v:
+        return False
+    was, says = _decoded(one), _decoded(other)
+    if isinstance(was, NodeRecord) and isinstance(says, NodeRecord):
+        return structs.replace(was, timestamp=0) != structs.replace(says, timestamp=0)
+    return True

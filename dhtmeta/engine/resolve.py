@@ -1,8 +1,8 @@
 """How a query is answered: three policies, one lookup per key whoever asks, never back in seq.
 
 A lookup for those who ask `cache-first` ends with the first item that is not below any seq seen;
-`freshest` never joins such a one. What renews a stale record behind an answer converges: it would
-else find what is held already, and nobody waits for it.
+`freshest` never joins such a one. What renews a stale record behind an answer, or ahead of the next
+query, converges: it would else find what is held already, and nobody waits for it.
 
 A rotated key is followed to its successor by one step, never more, and never back to itself.
 """
@@ -14,7 +14,14 @@ from enum import StrEnum
 
 from dhtmeta._fast import ed25519
 from dhtmeta._fast.bencode import Value
-from dhtmeta.const import JOIN_WITHIN, LOOKUP_DEADLINE, PUBLIC_KEY_BYTES, READY_DEADLINE
+from dhtmeta.const import (
+    JOIN_WITHIN,
+    LOOKUP_DEADLINE,
+    PUBLIC_KEY_BYTES,
+    READY_DEADLINE,
+    RENEW_AHEAD,
+    RENEWALS_AHEAD,
+)
 from dhtmeta.dht.carrier import Carrier, GetOutcome
 from dhtmeta.engine.cache import Cached, RecordCache
 from dhtmeta.engine.connectability import Connectability, Judge, unreachable
@@ -68,6 +75,11 @@ class Answer:
     age: float
     lookup: GetOutcome | None = None
     followed: bytes | None = None
+
+    @property
+    def fresh_for(self) -> float:
+        """How many seconds more it counts as fresh here; 0 where it does not."""
+        return max(0.0, self._cached.fresh_until - self._cached.fetched_at - self.age)
 
     @property
     def item(self) -> SignedItem:
@@ -137,6 +149,7 @@ class Resolver:
         self._clock = clock
         self._flights: dict[bytes, _Flight] = {}  # by target: what those who ask now may join
         self._running: set[_Flight] = set()
+        self._ahead: dict[bytes, asyncio.TimerHandle] = {}  # by target: renewals that will start
 
     async def query(
         self,
@@ -156,11 +169,32 @@ class Resolver:
         if policy is not Policy.FRESHEST:
             cached = self.cache.fresh(target, now)
             if cached is not None:
+                if policy is Policy.CACHE_FIRST:
+                    self._note_asked(cached, target, now)
                 return self._from_cache(cached, now)
             stale = self._stale(target, public_key, salt, policy, now)
             if stale is not None:
                 return stale
         return await self._look_up(target, public_key, salt, policy, deadline)
+
+    def _note_asked(self, cached: Cached, target: bytes, now: float) -> None:
+        """Renew it just before it is asked for again, if it would not be fresh any more then.
+
+        Who asks at regular intervals so gets what is new, and never waits for it.
+        """
+        gap, cached.asked_at = now - cached.asked_at, now
+        if now + gap < cached.fresh_until or target in self._ahead:
+            return
+        if gap <= cached.fresh_until - cached.fetched_at and len(self._ahead) < RENEWALS_AHEAD:
+            wait = max(0.0, gap - RENEW_AHEAD)
+            loop = asyncio.get_running_loop()
+            self._ahead[target] = loop.call_later(wait, self._renew_ahead, target, cached)
+
+    def _renew_ahead(self, target: bytes, cached: Cached) -> None:
+        del self._ahead[target]
+        held = self.cache.usable(target, self._clock())
+        if held is not None and held.fetched_at == cached.fetched_at:
+            self._flight(target, held.item.public_key, held.item.salt, early=False)
 
     async def follow(
         self, answer: Answer, successor: bytes, policy: Policy, deadline: float
@@ -279,6 +313,9 @@ class Resolver:
 
     async def close(self) -> None:
         """Give up what is in flight."""
+        for timer in self._ahead.values():
+            timer.cancel()
+        self._ahead.clear()
         tasks = [flight.task for flight in self._running]
         for task in tasks:
             task.cancel()

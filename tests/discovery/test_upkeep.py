@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from dhtmeta.config import Settings
-from dhtmeta.const import CACHE_TTL, KNOWN_FOR
+from dhtmeta.const import KNOWN_FOR
 from dhtmeta.discovery.upkeep import Upkeep
 from dhtmeta.node import Node
 from dhtmeta.store.store import KnownPeer
@@ -30,8 +29,7 @@ async def cut_off(swarm: Swarm, tmp_path: Path, clock: Clock) -> AsyncIterator[N
 
 
 def upkeep_of(node: Node, concerns: Callable[[KnownPeer], bool] = lambda known: False) -> Upkeep:
-    ttl = Settings().metadata_cache.ttl_seconds
-    return Upkeep(node._store, node._resolver, concerns, ttl, node.clock)
+    return Upkeep(node._store, node._resolver, concerns, node.clock)
 
 
 async def look(upkeep: Upkeep) -> int:
@@ -94,9 +92,11 @@ async def test_a_peer_of_our_topic_is_looked_up_whenever_its_record_is_no_longer
     await writer.publish(record, identity=identity)
     await node.query(identity.public_key)
     upkeep = upkeep_of(node, lambda known: known.topic == "ours")
-    clock.now += CACHE_TTL
+    held = node._resolver.cache.usable(identity.peer_id, clock.now)
+    assert held is not None
+    clock.now = held.fresh_until - 0.1
     assert await look(upkeep) == 0
-    clock.now += 1
+    clock.now = held.fresh_until
     assert await look(upkeep) == 1
     assert await look(upkeep) == 0
 

@@ -8,10 +8,11 @@ import pytest
 import pytest_asyncio
 
 from dhtmeta.const import CACHE_STALE_FOR, CACHE_TTL, NEGATIVE_TTL
-from dhtmeta.engine.cache import RecordCache
+from dhtmeta.engine.cache import Cached, RecordCache
 from dhtmeta.store.store import MEMORY, Store, StoredItem
 from dhtmeta.values.item import SignedItem, encode_value
 from dhtmeta.values.keys import Identity
+from dhtmeta.values.record import NetworkInfo, NodeRecord
 
 NOW = 1_800_000_000.0
 IDENTITY = Identity.generate()
@@ -151,3 +152,59 @@ async def test_an_unchanged_item_is_not_written_again_and_again(
     async with store.begin() as connection:
         rows = await connection.exec_driver_sql("select fetched_at from metadata_cache")
         assert rows.scalars().all() == [NOW + CACHE_TTL / 10]
+
+
+def record(seq: int, timestamp: int, port: int = 1) -> SignedItem:
+    info = NetworkInfo(node_type="public", public_ip="192.0.2.1", public_port=port)
+    whole = NodeRecord(network_info=info).completed(IDENTITY.public_key, timestamp)
+    return SignedItem.sign(IDENTITY, encode_value(whole.to_value()), seq)
+
+
+def fresh_for(cached: Cached | None) -> float:
+    assert cached is not None
+    return cached.fresh_until - cached.fetched_at
+
+
+async def test_a_change_that_only_a_look_showed_makes_the_next_look_come_sooner(
+    cache: RecordCache,
+) -> None:
+    first = fresh_for(cache.learn(TARGET, signed(b"one", 1), NOW))
+    same = fresh_for(cache.learn(TARGET, signed(b"one", 1), NOW + 300))
+    changed = fresh_for(cache.learn(TARGET, signed(b"two", 2), NOW + 600))
+    assert first == pytest.approx(CACHE_TTL)
+    assert changed < first < same
+    assert cache.fresh(TARGET, NOW + 600 + changed - 1) is not None
+    assert cache.fresh(TARGET, NOW + 600 + changed) is None
+
+
+async def test_a_change_that_others_told_us_of_was_not_missed(cache: RecordCache) -> None:
+    cache.learn(TARGET, signed(b"one", 1), NOW)
+    told = fresh_for(cache.learn(TARGET, signed(b"two", 2), NOW + 300, "exchange"))
+    assert told > CACHE_TTL
+
+
+async def test_a_record_that_was_only_signed_anew_has_not_changed(store: Store) -> None:
+    lifetimes = []
+    for second in (record(2, int(NOW)), record(2, int(NOW), port=2)):
+        cache = RecordCache(store, seed=1)
+        store.floors.clear()
+        cache.learn(TARGET, record(1, int(NOW) - 3600), NOW)
+        lifetimes.append(fresh_for(cache.learn(TARGET, second, NOW + 300)))
+    assert lifetimes[0] > lifetimes[1]
+
+
+async def test_an_old_record_is_looked_at_less_often_than_a_new_one(cache: RecordCache) -> None:
+    other = Identity.generate()
+    info = NetworkInfo(node_type="private")
+    new = NodeRecord(network_info=info).completed(other.public_key, int(NOW))
+    item = SignedItem.sign(other, encode_value(new.to_value()), 1)
+    old = cache.learn(TARGET, record(1, int(NOW) - 86_400), NOW)
+    assert fresh_for(old) > 2 * fresh_for(cache.learn(other.peer_id, item, NOW))
+
+
+async def test_without_learning_every_record_has_the_lifetime_of_the_settings(
+    store: Store,
+) -> None:
+    cache = RecordCache(store, seed=1, ttl=60.0, learn=False)
+    assert fresh_for(cache.learn(TARGET, record(1, int(NOW) - 86_400), NOW)) == 60.0
+    assert fresh_for(cache.learn(TARGET, record(2, int(NOW), port=2), NOW + 50)) == 60.0

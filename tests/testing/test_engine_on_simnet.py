@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import aiosqlite
 
+from dhtmeta.const import CACHE_TTL
 from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.engine.cache import RecordCache
 from dhtmeta.engine.connectability import Judge
@@ -80,3 +81,37 @@ def test_what_is_published_is_found_from_elsewhere() -> None:
 def test_the_same_seed_gives_the_same_run() -> None:
     assert sim_run(there_and_back(5)) == sim_run(there_and_back(5))
     assert sim_run(there_and_back(5)) != sim_run(there_and_back(6))
+
+
+async def polled(every: float, times: int) -> tuple[list[str], int]:
+    """Ask for a record at regular intervals; return where answers came from, and the lookups."""
+    net, identity = SimNet(NODES, seed=7, dead=0.15, loss=0.05), Identity(bytes([7]) * 32)
+    async with engine(net, 7, "192.0.2.1") as ours, engine(net, 8, "192.0.2.2") as other:
+        await ours.publisher.publish(identity, {b"n": 1})
+        sources = []
+        for _ in range(times):
+            answer = await other.resolver.query(identity.public_key)
+            sources.append(str(answer.source))
+            assert answer.age < answer.age + answer.fresh_for
+            await asyncio.sleep(every)
+        return sources, other.resolver.lookups
+
+
+def test_who_asks_regularly_never_waits_again_and_never_gets_what_is_stale() -> None:
+    """Renewed just before each query that would find it stale: by as many lookups as lifetimes."""
+    sources, lookups = sim_run(polled(30.0, 100))
+    assert sources == ["dht", *["memory"] * 99]
+    assert 3 <= lookups <= 3000 / CACHE_TTL
+
+
+def test_a_record_that_nobody_asks_for_again_is_renewed_at_most_once() -> None:
+    async def asked_and_left() -> int:
+        net, identity = SimNet(NODES, seed=9), Identity(bytes([9]) * 32)
+        async with engine(net, 9, "192.0.2.1") as ours, engine(net, 10, "192.0.2.2") as other:
+            await ours.publisher.publish(identity, {b"n": 1})
+            for wait in (0.0, 140.0, 140.0, 40_000.0):
+                await other.resolver.query(identity.public_key)
+                await asyncio.sleep(wait)
+            return other.resolver.lookups
+
+    assert sim_run(asked_and_left()) == 2

@@ -18,7 +18,7 @@ export NODE_EXTRA_CA_CERTS ?= $(SYSTEM_CERTIFICATES)
 endif
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check bench bench-direct bench-keeping bench-convergence fuzz build clean
+.PHONY: demo test check bench bench-check fuzz build clean
 
 demo: build
 	$(RUN) dhtmeta demo
@@ -32,18 +32,13 @@ check: build $(VENV)/test.done $(VENV)/check.done $(VENV)/bench.done
 	$(RUN) mypy
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cython-lint dhtmeta bench
 
-bench: build $(VENV)/test.done $(VENV)/bench.done
-	$(RUN) bench
+# Every bench in ten minutes; docs/benchmarks.md says how to run one of them whole.
+bench: build $(VENV)/test.done $(VENV)/bench.done peer
+	$(RUN) dhtmeta bench all --quick
 
-bench-direct: build $(VENV)/test.done $(VENV)/bench.done
-	$(RUN) bench.direct
-
-bench-keeping: build $(VENV)/test.done $(VENV)/bench.done
-	$(RUN) bench.keeping
-
-# Needs root and nftables: each daemon has a network namespace of its own, some behind a real NAT.
-bench-convergence: build $(VENV)/test.done $(VENV)/bench.done
-	$(RUN) bench.convergence
+# Fails where a ratio to a peer got worse than the kept one by more than its margin.
+bench-check: build $(VENV)/test.done $(VENV)/bench.done peer
+	$(RUN) dhtmeta bench check
 
 # For so many seconds each; what is found is kept in build/fuzz.
 FUZZ_SECONDS ?= 120

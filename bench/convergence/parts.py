@@ -7,9 +7,8 @@ from collections import Counter
 from bench.convergence.crowd import Crowd
 from bench.convergence.fleet import TOPIC, Fleet
 from bench.convergence.visitor import Visit, visited
-from bench.direct.conditions import PROGRESS
-from bench.direct.report import Bar, Row
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import PROGRESS, Options
 from dhtmeta.const import SESSION_LIFETIME
 
 PATIENCE = 180.0  # s until a fleet counts as never converged
@@ -17,9 +16,9 @@ HOLD = 5.0  # s for which nothing may change any more
 SLOWEST_HANDOVER = 2 * SESSION_LIFETIME + 30.0  # s watched after a relay was killed
 
 
-def fifty(quick: bool) -> Part:
+def fifty(options: Options) -> Part:
     """50 daemons that know one contact each; then a relay is killed."""
-    size = 10 if quick else 50
+    size = 10 if options.quick else 50
     with Fleet(size) as fleet:
         rows, series = _converge(fleet, f"{size} daemons", Bar("<=", 15.0))
         rows += _reachable(fleet)
@@ -27,17 +26,17 @@ def fifty(quick: bool) -> Part:
     return Part(rows, series)
 
 
-def by_dht(quick: bool) -> Part:
+def by_dht(options: Options) -> Part:
     """Let the contact be known to the DHT alone: peers are found by their topic."""
-    size = 10 if quick else 50
+    size = 10 if options.quick else 50
     with Fleet(size, by_hand=False) as fleet:
         rows, series = _converge(fleet, f"{size} daemons, by the DHT's topic alone", None)
     return Part(rows, series)
 
 
-def two_hundred(quick: bool) -> Part:
+def two_hundred(options: Options) -> Part:
     """200 nodes in four processes, on loopback."""
-    size = 20 if quick else 200
+    size = 20 if options.quick else 200
     with Crowd(size) as crowd:
         rows, series = _converge(crowd, f"{size} nodes", Bar("<=", 60.0))
     return Part(rows, series)

@@ -1,10 +1,9 @@
-"""How the kept results look: the share of all lists' entries that are there, by time."""
+"""How convergence looks: the share of all lists' entries that are there, by time."""
 
 from typing import Any
 
-from bench.parts import RESULTS, read
+from bench.scenario import Results
 
-PATH = RESULTS / "convergence.json"
 INCHES = (7.5, 4.2)
 LABELS = {
     "fifty": "50 daemons",
@@ -13,15 +12,13 @@ LABELS = {
 }
 
 
-def draw() -> None:
-    """Draw what there is beside the JSON; without matplotlib there is no plot."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
+def draw(results: Results) -> Any:
+    """Draw a line for each fleet."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=INCHES, layout="constrained")
-    axes: Any = figure.subplots()
-    for name, part in read(PATH).items():
+    axes = figure.subplots()
+    for name, part in results.items():
         shares = part["series"].get("right")
         if name in LABELS and shares:
             axes.plot([100 * one for one in shares], label=LABELS[name], lw=1.2)
@@ -33,4 +30,4 @@ def draw() -> None:
     axes.grid(alpha=0.3)
     if axes.lines:
         axes.legend(fontsize=8, loc="lower right")
-    figure.savefig(PATH.with_suffix(".png"), dpi=110)
+    return figure

@@ -7,16 +7,16 @@ import uvloop
 
 from bench.convergence.fleet import Fleet
 from bench.convergence.liar import Measured, lied_to
-from bench.direct.report import Bar, Row
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 
 PATIENCE = 120.0  # s
 FAKES = 10_000
 
 
-def survivors(quick: bool) -> Part:
+def survivors(options: Options) -> Part:
     """Stop a fleet, take its routers away, and start it again: only the stores know anybody."""
-    size = 10 if quick else 20
+    size = 10 if options.quick else 20
     with Fleet(size) as fleet:
         fleet.start()
         if not fleet.wait(lambda: fleet.ready() and not fleet.wrong(), PATIENCE):
@@ -36,9 +36,11 @@ def survivors(quick: bool) -> Part:
     return Part([Row(what, took, " s", bar=Bar("<=", 60.0), note="" if right else "never")])
 
 
-def liars(quick: bool) -> Part:
+def liars(options: Options) -> Part:
     """Have a liar tell of 10,000 peers that are not there, and show what is forged."""
-    measured: Measured = uvloop.run(lied_to(FAKES // 10 if quick else FAKES, random.Random(1)))
+    measured: Measured = uvloop.run(
+        lied_to(FAKES // 10 if options.quick else FAKES, random.Random(1))
+    )
     return Part(
         [
             Row("fake peers told of by a liar", measured.told),

@@ -11,10 +11,11 @@ from statistics import fmean
 
 import uvloop
 
-from bench.direct.conditions import Size, ask, counted, random
-from bench.direct.report import Bar, Report, Row
+from bench.direct.conditions import Size, ask, random
 from bench.direct.swarms import HERE
 from bench.libtorrent_rules import SEED
+from bench.report import Bar, Part, Row
+from bench.scenario import counted
 from bench.simulated import Client
 from dhtmeta._fast import ed25519
 from dhtmeta.const import CLOSEST, PUBLIC_KEY_BYTES
@@ -72,7 +73,7 @@ class RealClient:
         self._udp.close()
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Compare both, from each start."""
     keys = [random(i).randbytes(PUBLIC_KEY_BYTES) for i in range(how_many.lookups // 10)]
     real, simulated = uvloop.run(on_swarm(keys)), on_simnet(keys)
@@ -80,7 +81,7 @@ def run(report: Report, how_many: Size) -> None:
         ours, theirs = fmean(simulated[kind]), fmean(real[kind])
         note = f"{ours:.2f} and {theirs:.2f} datagrams a get, {len(keys)} gets"
         what = f"calibration: direct {kind} on simnet / on a real swarm, {NODES} nodes"
-        report.add(Row(what, ours / theirs, "x", bar=Bar("~", 1.0, WITHIN), note=note))
+        part.add(Row(what, ours / theirs, "x", bar=Bar("~", 1.0, WITHIN), note=note))
 
 
 def on_simnet(keys: Sequence[bytes]) -> Counts:

@@ -1,14 +1,10 @@
 """What direct lookups are measured under: the network, how many of each, which keys from where."""
 
 import heapq
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha1
 from random import Random
-from typing import NamedTuple, TypeVar
-
-from rich.console import Console
-from rich.progress import track
+from typing import NamedTuple
 
 from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
 from dhtmeta._fast import ed25519
@@ -20,8 +16,6 @@ from dhtmeta.values.keys import Identity
 
 LOSSES = (LOSS, 0.0, 0.20)  # the one that bars are for comes first
 VALUE_BYTES = 600  # about a NodeRecord
-T = TypeVar("T")
-PROGRESS = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +82,3 @@ def new_identity(rng: Random) -> Identity:
 def random(seed: object) -> Random:
     """Return randomness that repeats."""
     return Random(str(seed))
-
-
-def counted(what: str, items: Iterable[T], total: int) -> Iterable[T]:
-    """Show on stderr how far it is."""
-    return track(items, what, total=total, console=PROGRESS, transient=True)

@@ -2,8 +2,9 @@
 
 from random import Random
 
-from bench.direct.conditions import Size, ask, counted, network, new_identity, random, signed
-from bench.direct.report import Bar, Report, Row
+from bench.direct.conditions import Size, ask, network, new_identity, random, signed
+from bench.report import Bar, Part, Row
+from bench.scenario import counted
 from bench.simulated import Client
 from dhtmeta.const import DIRECT_COPIES
 from dhtmeta.testing.simnet import SimNet
@@ -11,7 +12,7 @@ from dhtmeta.testing.simnet import SimNet
 HOLDERS = 4  # of the DIRECT_COPIES closest live nodes hold the newer item
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Try with an item that was there before the lookup, and with one that came after it."""
     count = how_many.trials
     for what, late in (("there before", False), ("stored between lookup and put", True)):
@@ -19,7 +20,7 @@ def run(report: Report, how_many: Size) -> None:
         trials = counted(f"conflicts: {what}", range(count), count)
         reported = sum(trial(net, rng, number, late=late) for number in trials)
         what = f"conflicts: newer seq on {HOLDERS} of {DIRECT_COPIES}, {what}"
-        report.add(Row(what, reported, f" of {count:,}", bar=Bar(">=", count)))
+        part.add(Row(what, reported, f" of {count:,}", bar=Bar(">=", count)))
 
 
 def trial(net: SimNet, rng: Random, number: int, *, late: bool) -> bool:

@@ -12,10 +12,12 @@ from typing import Any
 import libtorrent as lt
 import uvloop
 
-from bench.carrier import KEYS, VALUE, WAIT, WINDOW, Bare, carrier_puts, ignore
-from bench.direct.conditions import Size, counted
-from bench.direct.report import Bar, Report, Row
+from bench.direct.conditions import Size
 from bench.direct.swarms import direct_beside, libtorrent_node, swarm_process
+from bench.load.bare import VALUE, WAIT, WINDOW, Bare
+from bench.load.carriers import KEYS, carrier_puts, ignore
+from bench.report import Bar, Part, Row
+from bench.scenario import counted
 from dhtmeta.dht.direct.carrier import DirectCarrier
 from dhtmeta.values.item import encode_value
 from dhtmeta.values.keys import Identity
@@ -50,7 +52,7 @@ class Meter:
         return Round(cpu / gets, seconds / gets, (datagrams - self._datagrams) / gets)
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Measure both, turn about, on a swarm of another process."""
     with swarm_process(NODES) as bootstrap:
         theirs, ours = uvloop.run(measure(bootstrap, how_many.rounds))
@@ -61,7 +63,7 @@ def run(report: Report, how_many: Size) -> None:
         ("datagrams a get", lambda one: one.datagrams, None),
     ]
     for what, figure, bar in figures:
-        report.add(_row(f"{what} / {of}", [*map(figure, ours)], [*map(figure, theirs)], bar))
+        part.add(_row(f"{what} / {of}", [*map(figure, ours)], [*map(figure, theirs)], bar))
 
 
 def _row(what: str, ours: Sequence[float], theirs: Sequence[float], bar: Bar | None) -> Row:

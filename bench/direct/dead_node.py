@@ -14,10 +14,12 @@ from statistics import median
 
 import uvloop
 
-from bench.carrier import WAIT, ignore
-from bench.direct.conditions import VALUE_BYTES, Size, counted
-from bench.direct.report import Bar, Report, Row
+from bench.direct.conditions import VALUE_BYTES, Size
 from bench.direct.swarms import direct_beside, libtorrent_node
+from bench.load.bare import WAIT
+from bench.load.carriers import ignore
+from bench.report import Bar, Part, Row
+from bench.scenario import counted
 from dhtmeta._fast import ed25519
 from dhtmeta.const import CLOSEST
 from dhtmeta.dht.carrier import Carrier, GetOutcome, PutOutcome
@@ -49,14 +51,14 @@ class Scene:
     others: Sequence[Identity]  # as many again, to be put
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Time gets and puts through both carriers; only ours have a bar."""
     for what, (seconds, asked) in uvloop.run(measure(how_many.on_swarm)).items():
         note = f"median {median(seconds):.3f} s of {len(seconds)}"
         bar = Bar("<=", BAR) if asked is not None else None
         note += "" if asked is None else f"; {asked} asked the dead node"
         title = f"one dead node in {NODES}: {what}, slowest"
-        report.add(Row(title, max(seconds), " s", min(seconds), max(seconds), bar, note))
+        part.add(Row(title, max(seconds), " s", min(seconds), max(seconds), bar, note))
 
 
 async def measure(count: int) -> dict[str, Times]:

@@ -1,9 +1,10 @@
 """Gets that stop at the first verified item, beside full lookups of the same keys."""
 
 from bench.direct import figures
-from bench.direct.conditions import Size, ask, counted, network, new_identity, random, signed
-from bench.direct.report import STEP, Bar, Report
+from bench.direct.conditions import Size, ask, network, new_identity, random, signed
 from bench.libtorrent_rules import LOSS
+from bench.report import STEP, Bar, Part
+from bench.scenario import counted
 from bench.simulated import Client, Run
 from dhtmeta.const import DIRECT_COPIES
 
@@ -11,20 +12,20 @@ EARLY_BAR = 0.6  # of a full lookup's p50; issue 3
 FLOOR = 5  # the highest seq we have seen, which the network holds
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Plant an item on the closest live nodes for each key, then look it up both ways."""
     first, full = measure(how_many.lookups)
-    report.add(
+    part.add(
         figures.ratio(
             "cache-first: p50 / full lookup's", first, full, figures.p50, Bar("<=", EARLY_BAR)
         )
     )
-    report.add(
+    part.add(
         figures.ratio("cache-first: datagrams / full lookup's", first, full, figures.datagrams)
     )
     for what, runs in {"get of an item, cache-first": first, "get of an item, full": full}.items():
-        report.costs.append(figures.cost(what, LOSS, runs))
-        report.curves[what] = figures.cuts(runs)[STEP - 1 :: STEP]
+        part.costs.append(figures.cost(what, LOSS, runs))
+        part.series[what] = figures.cuts(runs)[STEP - 1 :: STEP]
 
 
 def measure(count: int) -> tuple[list[Run], list[Run]]:

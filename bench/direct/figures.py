@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import fmean, quantiles
 
-from bench.direct.report import Bar, Cost, Row
+from bench.report import Bar, Cost, Row
 from bench.simulated import Run
 
 PARTS = 5  # a figure's spread is the lowest and highest of so many parts of the runs

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from bench.direct.conditions import Size, ask, counted, new_identity, random, signed
-from bench.direct.report import Bar, Report, Row
+from bench.direct.conditions import Size, ask, new_identity, random, signed
 from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
+from bench.report import Bar, Part, Row
+from bench.scenario import counted
 from bench.simulated import Client
 from dhtmeta.const import CLOSEST, DIRECT_COPIES
 from dhtmeta.testing.sim_liars import Lie
@@ -16,13 +17,13 @@ LIARS = 8  # of the DIRECT_COPIES closest
 WORST = Lie.HUGE_SEQ  # of those that count as having answered
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Try all kinds mixed, each kind alone, and, which has no bar, those that are nearest."""
     count = how_many.trials
-    report.add(_row("of any kind", list(Lie), count))
-    report.add(*(_row(_name(one), [one], count) for one in Lie))
+    part.add(_row("of any kind", list(Lie), count))
+    part.add(*(_row(_name(one), [one], count) for one in Lie))
     for what, kinds in {"of any kind": list(Lie), _name(WORST): [WORST]}.items():
-        report.add(*(_nearest(what, kinds, closest, count) for closest in (CLOSEST, DIRECT_COPIES)))
+        part.add(*(_nearest(what, kinds, closest, count) for closest in (CLOSEST, DIRECT_COPIES)))
 
 
 def _nearest(what: str, kinds: Sequence[Lie], closest: int, count: int) -> Row:

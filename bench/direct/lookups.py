@@ -9,7 +9,6 @@ from bench.direct.conditions import (
     Question,
     Size,
     ask,
-    counted,
     neighbours,
     network,
     new_identity,
@@ -17,8 +16,9 @@ from bench.direct.conditions import (
     random,
     signed,
 )
-from bench.direct.report import STEP, Bar, Report, Row
 from bench.libtorrent_rules import EXPECTED, LOSS, SEED, WITHIN
+from bench.report import STEP, Bar, Part, Row
+from bench.scenario import counted
 from bench.simulated import Client, Run
 from dhtmeta.const import CONTACTS, DIRECT_COPIES
 
@@ -91,7 +91,7 @@ def puts(count: int, loss: float) -> tuple[list[Run], list[float]]:
     return runs, shares
 
 
-def calibration(report: Report, theirs: Sequence[Run]) -> None:
+def calibration(part: Part, theirs: Sequence[Run]) -> None:
     """Hold libtorrent's rules to what FACTS.md has of them."""
     statistics = {
         "p50": (figures.p50, " s"),
@@ -101,16 +101,16 @@ def calibration(report: Report, theirs: Sequence[Run]) -> None:
     for name, expected in EXPECTED.items():
         statistic, unit = statistics[name]
         bar = Bar("~", expected, WITHIN)
-        report.add(
+        part.add(
             figures.row(f"calibration: libtorrent's rules, {name}", theirs, statistic, unit, bar)
         )
 
 
 def bars(
-    report: Report, theirs: Sequence[Run], ours: Sequence[Run], remembering: Sequence[Run]
+    part: Part, theirs: Sequence[Run], ours: Sequence[Run], remembering: Sequence[Run]
 ) -> None:
     """Hold single lookups to their bars."""
-    report.add(
+    part.add(
         figures.ratio(
             "cold: datagrams / libtorrent's", ours, theirs, figures.datagrams, Bar("<=", 1.0)
         ),
@@ -129,10 +129,10 @@ def bars(
     )
 
 
-def bulk_bars(report: Report, theirs: Sequence[Run], ours: Sequence[Run]) -> None:
+def bulk_bars(part: Part, theirs: Sequence[Run], ours: Sequence[Run]) -> None:
     """Hold bulk lookups to their bars."""
     bar = Bar("<=", BULK_BAR)
-    report.add(
+    part.add(
         figures.ratio(
             "bulk: datagrams a key / cold libtorrent's", ours, theirs, figures.datagrams, bar
         ),
@@ -140,16 +140,16 @@ def bulk_bars(report: Report, theirs: Sequence[Run], ours: Sequence[Run]) -> Non
     )
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Measure all at each loss; only the first one has bars."""
     asked = questions(how_many.lookups)
     keys = neighbours(how_many.bulk, BULK_OF)
     for loss in LOSSES:
-        _at(report, loss, asked, keys, how_many)
+        _at(part, loss, asked, keys, how_many)
 
 
 def _at(
-    report: Report,
+    part: Part,
     loss: float,
     asked: Sequence[Question],
     keys: Sequence[bytes],
@@ -167,12 +167,12 @@ def _at(
         f"put, direct cold, {DIRECT_COPIES} copies": putting,
     }
     for what, runs in measured.items():
-        report.costs.append(figures.cost(what, loss, runs))
+        part.costs.append(figures.cost(what, loss, runs))
     if loss == LOSS:
         for what, runs in measured.items():
-            report.curves[what] = figures.cuts(runs)[STEP - 1 :: STEP]
-        calibration(report, theirs)
-        bars(report, theirs, ours, remembering)
-        bulk_bars(report, theirs, in_bulk)
+            part.series[what] = figures.cuts(runs)[STEP - 1 :: STEP]
+        calibration(part, theirs)
+        bars(part, theirs, ours, remembering)
+        bulk_bars(part, theirs, in_bulk)
     what = f"put: share of the {DIRECT_COPIES} closest live nodes that hold it, {loss:.0%} lost"
-    report.add(Row(what, sum(shares) / len(shares), low=min(shares), high=max(shares)))
+    part.add(Row(what, sum(shares) / len(shares), low=min(shares), high=max(shares)))

@@ -13,8 +13,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from bench.direct.conditions import Size
-from bench.direct.report import Bar, Report, Row
 from bench.direct.swarms import swarm_process
+from bench.report import Bar, Part, Row
 from dhtmeta._fast import ed25519
 from dhtmeta.values.keys import PUBLIC_FILE
 
@@ -35,18 +35,18 @@ class Call:
     data: bytes
 
 
-def run(report: Report, how_many: Size) -> None:
+def run(part: Part, how_many: Size) -> None:
     """Trace one publish and say what came in which order."""
     what = "system calls: ledger's fsync before the publish's first datagram and first put"
     if shutil.which("strace") is None:
-        report.add(Row(what, None, note="not measured: strace is not installed"))
+        part.add(Row(what, None, note="not measured: strace is not installed"))
         return
     with tempfile.TemporaryDirectory() as home, swarm_process(NODES) as bootstrap:
         marker = secrets.token_hex(16)
         calls = list(traced(Path(home), bootstrap, marker))
         target = ed25519.target((Path(home) / "keys" / PUBLIC_FILE).read_bytes())
     holds, note = judged(calls, marker.encode(), target)
-    report.add(Row(what, float(holds), bar=Bar(">=", 1.0), note=note))
+    part.add(Row(what, float(holds), bar=Bar(">=", 1.0), note=note))
 
 
 def traced(home: Path, bootstrap: Sequence[str], marker: str) -> Iterator[Call]:

@@ -19,14 +19,14 @@ from statistics import median
 import aiosqlite
 import uvloop
 
-from bench.carrier import VALUE, WINDOW, Bare
 from bench.direct.cpu import messages
-from bench.direct.report import Bar, Row
 from bench.direct.swarms import direct_beside, libtorrent_node, swarm_process
 from bench.keeping.month import START, VALUE_BYTES
 from bench.keeping.sockets import cpu_per_datagram
 from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
-from bench.parts import Part
+from bench.load.bare import VALUE, WINDOW, Bare
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 from dhtmeta._fast import ed25519
 from dhtmeta.const import CLOSEST, SEED_BYTES
 from dhtmeta.dht.direct.carrier import DirectCarrier
@@ -65,12 +65,12 @@ class Cost:
     puts: float
 
 
-def bulk(quick: bool) -> Part:
+def bulk(options: Options) -> Part:
     """Measure both."""
-    simulated = sim_run(_simulated(300 if quick else 3000))
+    simulated = sim_run(_simulated(300 if options.quick else 3000))
     sockets = cpu_per_datagram(20_000)
     with swarm_process(SWARM) as bootstrap:
-        ours, theirs = uvloop.run(_on_swarm(bootstrap, 2 if quick else ROUNDS))
+        ours, theirs = uvloop.run(_on_swarm(bootstrap, 2 if options.quick else ROUNDS))
     whole = simulated.cpu + simulated.datagrams * sockets
     return Part(_rows(simulated, sockets, whole) + _beside(ours, theirs))
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-from bench.direct.conditions import PROGRESS, counted
-from bench.direct.report import Bar, Row
 from bench.direct.swarms import swarm_process
 from bench.keeping import victim
 from bench.keeping.holdings import held
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import PROGRESS, Options, counted
 from dhtmeta._fast import ed25519
 from dhtmeta.store.tables import State
 from dhtmeta.values.keys import read_identity
@@ -91,9 +90,9 @@ class Tally:
     failed: int = 0  # processes that ended by themselves
 
 
-def crashes(quick: bool) -> Part:
+def crashes(options: Options) -> Part:
     """Kill one process after the other; the first and the last are let be."""
-    rounds = 10 if quick else ROUNDS
+    rounds = 10 if options.quick else ROUNDS
     rng, witness, tally = Random(4), Witness(), Tally()
     with swarm_process(SWARM) as bootstrap, tempfile.TemporaryDirectory() as directory:
         home = Path(directory)

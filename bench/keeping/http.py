@@ -4,14 +4,14 @@ from collections import Counter
 
 import uvloop
 
-from bench.direct.report import Bar, Row
 from bench.http_fuzz import REQUESTS, serve
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 
 
-def http(quick: bool) -> Part:
+def http(options: Options) -> Part:
     """Send them to a server on a real swarm, and check every answer against the document."""
-    found = uvloop.run(serve(300 if quick else REQUESTS))
+    found = uvloop.run(serve(300 if options.quick else REQUESTS))
     by_status: Counter[int] = Counter()
     for (_, status), count in found.statuses.items():
         by_status[status] += count

@@ -14,9 +14,9 @@ from pathlib import Path
 from statistics import median
 from typing import IO
 
-from bench.direct.report import Bar, Row
 from bench.direct.swarms import swarm_process
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 
 RUNS = 9
 ASKED = 50  # lookups in flight when it is told to stop
@@ -36,11 +36,11 @@ format = "json"
 """
 
 
-def lifecycle(quick: bool) -> Part:
+def lifecycle(options: Options) -> Part:
     """Start and stop a daemon again and again on one store; the first start has no saved state."""
     ready, stopped = [], []
     with swarm_process(20) as bootstrap, tempfile.TemporaryDirectory() as directory:
-        for _ in range((2 if quick else RUNS) + 1):
+        for _ in range((2 if options.quick else RUNS) + 1):
             took = _life(Path(directory), bootstrap)
             ready.append(took[0])
             stopped.append(took[1])

@@ -1,13 +1,13 @@
 """What 1,000,000 records cost: memory of whoever pages through them, and each question's time."""
 
-from bench.direct.report import Bar, Row
 from bench.ledger_rows import measure
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 
 
-def memory(quick: bool) -> Part:
+def memory(options: Options) -> Part:
     """Fill a ledger, all of it due, and have another process work through it."""
-    rows = 20_000 if quick else 1_000_000
+    rows = 20_000 if options.quick else 1_000_000
     said = measure(rows)
     what = f"{rows:,} due records"
     return Part(

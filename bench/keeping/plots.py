@@ -1,12 +1,11 @@
-"""How the kept results look: what stays retrievable, and the memory of the soak, from the JSON."""
+"""How keeping looks: what stays retrievable, and a daemon's memory during the soak."""
 
 from typing import Any
 
 from bench.keeping.soak import SAMPLE
-from bench.parts import RESULTS, read
+from bench.scenario import Results
 
-PATH = RESULTS / "keeping.json"
-INCHES = (11.0, 4.5)
+INCHES = (7.5, 4.2)
 LABELS = {
     "law": "dying by the law",
     "fast": "dying 3 times as fast, nobody says so",
@@ -14,21 +13,12 @@ LABELS = {
 }
 
 
-def draw() -> None:
-    """Draw what there is beside the JSON; without matplotlib there is no plot."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return
-    results = read(PATH)
+def survival(results: Results) -> Any:
+    """Draw what is found, hour by hour."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=INCHES, layout="constrained")
-    left, right = figure.subplots(1, 2)
-    _found(left, results)
-    _memory(right, results.get("soak", {"series": {}})["series"].get("rss_mb", []))
-    figure.savefig(PATH.with_suffix(".png"), dpi=110)
-
-
-def _found(axes: Any, results: dict[str, Any]) -> None:
+    axes = figure.subplots()
     for name, label in LABELS.items():
         if name in results:
             found = [100 * one for one in results[name]["series"]["found"]]
@@ -39,10 +29,18 @@ def _found(axes: Any, results: dict[str, Any]) -> None:
     axes.grid(alpha=0.3)
     if axes.lines[1:]:
         axes.legend(fontsize=7, loc="lower right")
+    return figure
 
 
-def _memory(axes: Any, megabytes: list[float]) -> None:
+def daemon(results: Results) -> Any:
+    """Draw the memory of the soak, minute by minute."""
+    from matplotlib.figure import Figure
+
+    megabytes = results.get("soak", {"series": {}})["series"].get("rss_mb", [])
+    figure = Figure(figsize=INCHES, layout="constrained")
+    axes = figure.subplots()
     axes.plot([i * SAMPLE / 60 for i in range(len(megabytes))], megabytes, lw=0.8)
     axes.set(xlabel="minutes", ylabel="resident MB", title="500 lookups a second")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
+    return figure

@@ -15,10 +15,10 @@ from statistics import fmean, linear_regression
 
 import uvloop
 
-from bench.direct.report import Bar, Row
 from bench.direct.swarms import swarm_process
 from bench.keeping.month import Scenario, items
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 from dhtmeta.config import Http, IdentitySettings, Settings, StoreSettings
 from dhtmeta.const import PUBLIC_KEY_BYTES
 from dhtmeta.daemon.app import Daemon
@@ -73,10 +73,10 @@ class Load:
             self.wrong += answer.item != item
 
 
-def soak(quick: bool) -> Part:
+def soak(options: Options) -> Part:
     """Run it for an hour; the slope is that of resident memory over its second half."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_soak(60.0 if quick else 3600.0))
+        return runner.run(_soak(60.0 if options.quick else 3600.0))
 
 
 async def _soak(seconds: float) -> Part:

@@ -2,19 +2,19 @@
 
 from statistics import fmean
 
-from bench.direct.report import Bar, Row
 from bench.keeping.month import DAY, Month, Scenario, hourly_baseline, hourly_libtorrent, run
-from bench.parts import Part
+from bench.report import Bar, Part, Row
+from bench.scenario import Options
 
 KEYS = 2000
 
 
-def law(quick: bool) -> Part:
+def law(options: Options) -> Part:
     """Let copies die as the survival law has it."""
-    keys, days = (200, 2.0) if quick else (KEYS, 30.0)
+    keys, days = (200, 2.0) if options.quick else (KEYS, 30.0)
     month = run(Scenario("law", keys, days))
     ours = month.datagrams_a_day
-    frugal, plain = hourly_baseline(50, 6 if quick else 24), hourly_libtorrent(200)
+    frugal, plain = hourly_baseline(50, 6 if options.quick else 24), hourly_libtorrent(200)
     rows = [
         *_rows(f"{days:g} days, {keys:,} keys", month, bar=0.999),
         Row("node-puts a key and hour", month.node_puts, bar=Bar("<=", 0.3)),
@@ -37,9 +37,9 @@ def law(quick: bool) -> Part:
     return Part(rows, {"found": month.found, "speed": month.speeds})
 
 
-def fast(quick: bool) -> Part:
+def fast(options: Options) -> Part:
     """Let copies die three times as fast, and tell nobody."""
-    keys, days = (200, 2.0) if quick else (KEYS, 5.0)
+    keys, days = (200, 2.0) if options.quick else (KEYS, 5.0)
     month = run(Scenario("fast", keys, days, speed=3.0))
     rows = [
         *_rows(f"dying 3 times as fast, {days:g} days, {keys:,} keys", month, bar=0.999),
@@ -49,9 +49,9 @@ def fast(quick: bool) -> Part:
     return Part(rows, {"found": month.found, "speed": month.speeds})
 
 
-def outage(quick: bool) -> Part:
+def outage(options: Options) -> Part:
     """Let the daemon be away for a day; what it remembers heals what died."""
-    keys, begin = (200, 1.0) if quick else (KEYS, 2.0)
+    keys, begin = (200, 1.0) if options.quick else (KEYS, 2.0)
     month = run(Scenario("outage", keys, begin + 2, outage=(begin * DAY, (begin + 1) * DAY)))
     back = round((begin + 1) * 24)
     before, after = month.found[round(begin * 24) - 1], month.found[back:]

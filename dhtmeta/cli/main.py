@@ -12,6 +12,7 @@ import click
 
 from dhtmeta import errors
 from dhtmeta.cli import (
+    bench,
     bulk,
     daemon,
     demo,
@@ -56,6 +57,7 @@ for command in (
     swarm.swarm,
     demo.demo,
     doctor.doctor,
+    bench.bench,
 ):
     cli.add_command(command)
 

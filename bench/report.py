@@ -1,13 +1,13 @@
-"""What is reported and kept as JSON: rows with a bar, what operations cost, curves."""
+"""What a part of a bench reports, and what of it is kept as JSON: rows, costs, curves."""
 
-import json
-import os
-import platform
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 STEP = 3  # percentiles from one point of a curve to the next
+RATIO = "x"  # the unit of a figure of ours over a peer's in the same run
+MARGIN = 0.25  # by which a timed ratio may differ from run to run on a busy machine
+SEEDED_MARGIN = 0.02  # the same for one that a seed makes repeat
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,11 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure (None: not measured, and `note` says why), its spread and its bar."""
+    """One figure (None: not measured, and `note` says why), its spread and its bar.
+
+    `better` is "lower" or "higher"; "" where the bar says it, or neither is. `margin` is the share
+    by which a ratio may get worse before `bench check` fails.
+    """
 
     what: str
     figure: float | None
@@ -40,11 +44,24 @@ class Row:
     high: float | None = None
     bar: Bar | None = None
     note: str = ""
+    better: str = ""
+    margin: float = MARGIN
 
     @property
     def holds(self) -> bool | None:
         """Whether the bar is met; None where there is none, or no figure."""
         return None if self.bar is None or self.figure is None else self.bar.holds(self.figure)
+
+    @property
+    def direction(self) -> str:
+        """Which way is better, "lower", "higher", or "" where neither is."""
+        signs = {"<=": "lower", ">=": "higher", "~": ""}
+        return self.better or (signs[self.bar.sign] if self.bar else "")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what is kept of it."""
+        bar = None if self.bar is None else str(self.bar)
+        return asdict(self) | {"bar": bar, "holds": self.holds, "better": self.direction}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,39 +80,36 @@ class Cost:
 
 
 @dataclass(slots=True)
-class Report:
-    """All that was measured; `curves` are each STEP-th percentile of durations in seconds."""
+class Part:
+    """What one part of a bench found.
 
-    quick: bool
+    `series` are curves by name; `missing` says who was not measured, and why: "moka-py: not
+    installed".
+    """
+
     rows: list[Row] = field(default_factory=list)
+    series: dict[str, list[float]] = field(default_factory=dict)
     costs: list[Cost] = field(default_factory=list)
-    curves: dict[str, list[float]] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
 
     def add(self, *rows: Row) -> None:
         """Take rows, in the order of the table."""
         self.rows += rows
 
-    def as_json(self) -> str:
-        """Return everything as JSON, rounded to what it is worth."""
-        machine = {"python": platform.python_version(), "cores": os.cpu_count()}
-        rows = [asdict(row) | {"bar": _bar(row), "holds": row.holds} for row in self.rows]
-        said = {"machine": machine, "quick": self.quick, "rows": rows}
-        costs = [asdict(one) for one in self.costs]
-        return json.dumps(rounded(said | {"costs": costs, "curves": self.curves}), indent=1) + "\n"
-
-    def write(self, path: Path) -> None:
-        """Write it where plots are made from it."""
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(self.as_json())
-
-
-def _bar(row: Row) -> str | None:
-    return None if row.bar is None else str(row.bar)
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it, rounded to what it is worth."""
+        said = {
+            "rows": [row.as_json() for row in self.rows],
+            "costs": [asdict(cost) for cost in self.costs],
+            "series": self.series,
+            "missing": sorted(self.missing),
+        }
+        return dict(rounded(said))
 
 
 def rounded(value: Any) -> Any:
     """Round every float to four digits, however deep it is."""
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: rounded(one) for key, one in value.items()}
     if isinstance(value, list):
         return [rounded(one) for one in value]

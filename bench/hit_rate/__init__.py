@@ -1,0 +1,1 @@
+"""The share of queries that need not wait, and what that costs: one trace, several policies."""

@@ -1,0 +1,108 @@
+"""How results look as tables: on a screen, and in Markdown between two markers of a page."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.results import kept
+from dhtmeta.errors import CallerError
+
+WIDTH = 170  # characters: notes are long
+END = "<!-- /bench -->"  # of a table in a page
+ROOT = Path(__file__).parent.parent
+Rows = Sequence[Mapping[str, Any]]
+MARKS = {None: "", True: "yes", False: "NO"}
+
+
+def screen() -> Console:
+    """Return stdout as what tables are printed on; what they say is never markup."""
+    return Console(width=WIDTH, markup=False, emoji=False)
+
+
+def show(run: Mapping[str, Any]) -> None:
+    """Print the tables of one part on stdout."""
+    console = screen()
+    if run["rows"]:
+        console.print(_rows(run["rows"]))
+    if run["costs"]:
+        console.print(_costs(run["costs"]))
+    for one in run["missing"]:
+        console.print(f"not measured: {one}")
+
+
+def _rows(rows: Rows) -> Table:
+    table = Table("row", "figure [lowest … highest]", "bar", "holds", "note")
+    for one in rows:
+        said = f"{figure(one)} [{spread(one)}]" if spread(one) else figure(one)
+        table.add_row(one["what"], said, one["bar"] or "", MARKS[one["holds"]], one["note"])
+    return table
+
+
+def figure(row: Mapping[str, Any]) -> str:
+    """Return a figure with its unit."""
+    return "not measured" if row["figure"] is None else number(row["figure"], row["unit"])
+
+
+def spread(row: Mapping[str, Any]) -> str:
+    """Return the lowest and highest figure; nothing where there is no spread."""
+    if row["low"] is None or row["high"] is None:
+        return ""
+    return f"{number(row['low'])} … {number(row['high'])}"
+
+
+def number(value: float, unit: str = "") -> str:
+    """Return a number of four digits as people write it, with its unit."""
+    said = f"{value:,.0f}" if 1e3 <= abs(value) < 1e15 else f"{value:g}"
+    return f"{said}{unit}" if unit in ("", "x", "%") else f"{said} {unit.strip()}"
+
+
+def _costs(costs: Rows) -> Table:
+    table = Table("operation", "loss", "runs", "p50", "p95", "p99", "datagrams", "bytes", "found")
+    for one in costs:
+        times = (seconds(one[name]) for name in ("p50", "p95", "p99"))
+        counts = (f"{one['datagrams']:.1f}", f"{one['bytes']:,.0f}", f"{one['found']:.3f}")
+        table.add_row(one["what"], f"{one['loss']:.0%}", f"{one['count']:,}", *times, *counts)
+    return table
+
+
+def seconds(time: float) -> str:
+    """Return a time in s, ms or us, whichever reads best."""
+    if time >= 1:
+        return f"{time:.2f} s"
+    return f"{1e3 * time:.3g} ms" if time >= 1e-3 else f"{1e6 * time:.3g} us"
+
+
+def put_tables(page: Path, names: Sequence[str]) -> None:
+    """Write the rows that have a bar anew, where `page` has the markers of a bench.
+
+    These are `<!-- bench: NAME -->` and `<!-- /bench -->`, each in a line of its own.
+    """
+    old = text = page.read_text(encoding="utf-8")
+    for name in names:
+        head, start, rest = text.partition(f"<!-- bench: {name} -->\n")
+        between, end, tail = rest.partition(END)
+        if start and (not end or "<!-- bench: " in between):
+            raise CallerError(f"{page} has no {END} after its {start.strip()}")
+        if start:
+            text = head + start + _markdown(name) + end + tail
+    if text != old:
+        page.write_text(text, encoding="utf-8")
+
+
+def _markdown(name: str) -> str:
+    rows = [row for part in kept(name).values() for row in part["rows"] if row["bar"]]
+    lines = ["| row | measured | bar | holds |", "|---|---|---|---|", *map(line, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """Return a row of a Markdown table."""
+    said = f"{figure(row)} ({spread(row)})" if spread(row) else figure(row)
+    cells = [row["what"], said, row["bar"], "yes" if row["holds"] else "**no**"]
+    if row["figure"] is None:
+        cells[1:] = [f"not measured: {row['note']}", row["bar"], ""]
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

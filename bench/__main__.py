@@ -1,6 +1,9 @@
 """`python -m bench`: the same as `dhtmeta bench`."""
 
-from bench.command import bench
+import sys
+
+from dhtmeta.cli.main import main
 
 if __name__ == "__main__":
-    bench(prog_name="python -m bench")
+    sys.argv.insert(1, "bench")
+    main()

@@ -13,7 +13,7 @@ from bench.results import keep as keep_part
 from bench.results import kept, path_of
 from bench.runner import Job, keep_run, run_all
 from bench.scenario import Bench, Options, Results
-from dhtmeta.errors import CallerError
+from dhtmeta.errors import CallerError, LocalError
 
 
 def check(baseline: Path, fresh: Path, *, keep: bool, as_json: bool) -> bool:
@@ -61,7 +61,9 @@ def _measure(jobs: Iterable[Job], fresh: Path) -> dict[str, Any]:
         found[f"{bench.name}/{part}"] = run
         keep_run(bench, part, run, fresh)
 
-    run_all(list(jobs), Options(quick=True), on_run)
+    broken = run_all(list(jobs), Options(quick=True), on_run)
+    if broken:
+        raise LocalError("; ".join(broken))
     return found
 
 

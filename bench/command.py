@@ -74,8 +74,11 @@ def _run(jobs: Sequence[Job], options: Options, to: Path, *, as_json: bool) -> N
         else:
             show(run)
 
-    run_all(jobs, options, on_run)
+    failed = run_all(jobs, options, on_run)
     write_page(to)
+    for one in failed:
+        click.echo(f"failed: {one}", err=True)
+    _end(bool(failed))
 
 
 def _common(command: Callable[..., None]) -> Callable[..., None]:

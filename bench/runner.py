@@ -17,17 +17,26 @@ Job = tuple[Bench, str]
 OnRun = Callable[[Bench, str, dict[str, Any]], None]
 
 
-def run_all(jobs: Sequence[Job], options: Options, on_run: OnRun) -> None:
-    """Run the parts in turn; `on_run` takes each run as soon as it is over."""
+def run_all(jobs: Sequence[Job], options: Options, on_run: OnRun) -> list[str]:
+    """Run the parts in turn; `on_run` takes each run as soon as it is over.
+
+    Returns what failed, and how: the other parts are run all the same.
+    """
+    failed: list[str] = []
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     progress = Progress(*columns, TimeElapsedColumn(), console=PROGRESS, transient=True)
     task = progress.add_task("", total=len(jobs))
     for bench, part in jobs:
         progress.update(task, description=f"{bench.name}: {part}")
-        with progress:  # away before anything is printed: both may share a terminal
-            run = run_one(bench, part, options)
+        try:
+            with progress:  # away before anything is printed: both may share a terminal
+                run = run_one(bench, part, options)
+        except Exception as error:  # noqa: BLE001 - whatever one part does, the next is run
+            failed.append(f"{bench.name}/{part}: {type(error).__name__}: {error}")
+        else:
+            on_run(bench, part, run)
         progress.advance(task)
-        on_run(bench, part, run)
+    return failed
 
 
 def run_one(bench: Bench, part: str, options: Options) -> dict[str, Any]:

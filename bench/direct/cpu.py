@@ -71,7 +71,8 @@ def _row(what: str, ours: Sequence[float], theirs: Sequence[float], bar: Bar | N
     ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
     low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
     note = f"{median(ours):,.4g} and {median(theirs):,.4g}; quartiles of {len(ratios)} rounds"
-    return Row(what, median(ratios), "x", low, high, bar, note)
+    better = "" if bar else "lower"
+    return Row(what, median(ratios), "x", low, high, bar, note, better)
 
 
 async def measure(bootstrap: list[str], rounds: int) -> tuple[list[Round], list[Round]]:

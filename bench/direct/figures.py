@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from statistics import fmean, quantiles
 
-from bench.report import Bar, Cost, Row
+from bench.report import SEEDED_MARGIN, Bar, Cost, Row
 from bench.simulated import Run
 
 PARTS = 5  # a figure's spread is the lowest and highest of so many parts of the runs
@@ -58,7 +58,7 @@ def ratio(
     figure = statistic(ours) / statistic(theirs)
     pairs = zip(_parts(ours), _parts(theirs), strict=True)
     parts = [statistic(one) / statistic(other) for one, other in pairs]
-    return Row(what, figure, "x", min(parts), max(parts), bar)
+    return Row(what, figure, "x", min(parts), max(parts), bar, "", "lower", SEEDED_MARGIN)
 
 
 def _parts(runs: Sequence[Run]) -> list[Sequence[Run]]:

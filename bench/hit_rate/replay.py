@@ -90,9 +90,10 @@ class Player:
         self.played = Played(seconds=trace.seconds)
         self._trace, self._policy, self._traffic, self._now = trace, policy, traffic, now
         self._running: set[asyncio.Task[None]] = set()
+        self._failed: BaseException | None = None
 
     async def play(self) -> Played:
-        """Ask all queries in their time."""
+        """Ask all queries in their time; raises what one of them did."""
         loop = asyncio.get_running_loop()
         before: tuple[int, int] | None = None
         for at, peer in self._trace.queries():
@@ -102,13 +103,21 @@ class Player:
                 before = self._traffic()
             task = loop.create_task(self._ask(peer))
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
-        assert before is not None, "a trace is longer than its warm-up"
+            task.add_done_callback(self._answered)
+            if self._failed is not None:
+                break
         if self._running:
             await asyncio.wait(self._running)
+        if self._failed is not None:
+            raise self._failed
+        assert before is not None, "a trace is longer than its warm-up"
         lookups, datagrams = self._traffic()
         self.played.lookups, self.played.datagrams = lookups - before[0], datagrams - before[1]
         return self.played
+
+    def _answered(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._failed = self._failed or task.exception()
 
     async def _ask(self, peer: Peer) -> None:
         asked = self._now()

@@ -115,6 +115,7 @@ def _beside(ours: list[Cost], theirs: list[Cost]) -> list[Row]:
                 ratios[0],
                 ratios[-1],
                 note=f"{median(map(figure, ours)):.3g} and {median(map(figure, theirs)):.3g}",
+                better="lower",
             )
         )
     return rows

@@ -63,7 +63,7 @@ class Records:
         held = cache.usable(target, now)
         if held is None:
             return cache.missing_for(target, now) is None
-        return now >= held.fresh_until
+        return now >= held.fresh_until or self._node._resolver.renews_ahead(held, target, now)
 
     def _headers(self, answer: Answer) -> dict[str, str]:
         return {

@@ -182,13 +182,19 @@ class Resolver:
 
         Who asks at regular intervals so gets what is new, and never waits for it.
         """
+        renews = self.renews_ahead(cached, target, now)
         gap, cached.asked_at = now - cached.asked_at, now
-        if now + gap < cached.fresh_until or target in self._ahead:
-            return
-        if gap <= cached.fresh_until - cached.fetched_at and len(self._ahead) < RENEWALS_AHEAD:
+        if renews and len(self._ahead) < RENEWALS_AHEAD:
             wait = max(0.0, gap - RENEW_AHEAD)
             loop = asyncio.get_running_loop()
             self._ahead[target] = loop.call_later(wait, self._renew_ahead, target, cached)
+
+    def renews_ahead(self, cached: Cached, target: bytes, now: float) -> bool:
+        """Whether a query for a fresh record has it renewed, since the next would find it stale."""
+        gap = now - cached.asked_at
+        if now + gap < cached.fresh_until or target in self._ahead:
+            return False
+        return gap <= cached.fresh_until - cached.fetched_at
 
     def _renew_ahead(self, target: bytes, cached: Cached) -> None:
         del self._ahead[target]

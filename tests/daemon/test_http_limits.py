@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -13,8 +14,10 @@ from dhtmeta.daemon.limits import Door
 from dhtmeta.daemon.quotas import AddressQuota, CommonQuota, Quota, networks_of
 from dhtmeta.daemon.responses import Refused
 from dhtmeta.node import Node
+from dhtmeta.testing.swarm import Swarm
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.signed_file import to_signed_file
+from tests.conftest import Clock, make_node
 from tests.daemon.http_server import JSON, hung_up, path_of, serving, signed
 from tests.daemon.test_http import ended, status_of, with_host
 
@@ -118,6 +121,27 @@ def test_a_common_quota_is_of_everybody() -> None:
     assert (caught.value.status, caught.value.retry_after) == (429, 30)
     quota.apply(6)
     quota.take(10.0)
+
+
+async def test_who_has_a_record_renewed_ahead_of_his_next_query_asks_the_network(
+    swarm: Swarm, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "GETS_IN_ALL", 2)
+    held, start = signed(), clock.now
+    codes: list[int] = []
+    async with (
+        make_node(swarm, tmp_path, clock=clock) as node,
+        serving(node, gets_per_minute=1) as served,
+    ):
+        assert (await served.put(held)).status == 201
+        for share in (0.0, 0.46, 0.92, 0.93):  # of its lifetime; the third counts as a lookup
+            cached = node._resolver.cache.usable(held.target, start)
+            clock.now = start + share * (cached.fresh_until - start if cached else 0.0)
+            address = f"127.0.1.{len(codes) + 1}"
+            codes.append(status_of(await served.raw(asking(path_of(held)), address)))
+        assert list(node._resolver._ahead) == [held.target]
+        codes.append(status_of(await served.raw(asking(path_of(signed())), "127.0.1.9")))
+    assert codes == [200, 200, 200, 200, 429]
 
 
 async def test_all_together_may_ask_the_network_so_often(

@@ -1,21 +1,20 @@
 """The codec on what a lookup reads and sends, beside bencode2 building or writing the bare dict."""
 
-from __future__ import annotations
-
-import importlib
-from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
-from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.micro.peers import installed
+from bench.micro.turns import Claim, calling, turn_about, turn_of
+from bench.scenario import Options
 from dhtmeta._fast import bencode
 from dhtmeta.krpc import codec
 from dhtmeta.krpc.compact import Contact, split_contacts
 from dhtmeta.krpc.messages import Get, Response
 
-PEER = "bencode2"  # which checks no field, and unpacks no contact
-LIBRARIES = ("dhtmeta", PEER)
+PEER = "bencode2"
+NOTE = "which checks no field, and unpacks no contact"
 
 RESPONSE = Response(
     t=b"\x01\x02\x03\x04",
@@ -30,34 +29,25 @@ RESPONSE = Response(
 GET = Get(t=b"\x01\x02\x03\x04", node_id=bytes(range(20)), read_only=True, target=bytes(20))
 
 
-def bencode2() -> Any:
-    try:
-        return importlib.import_module(PEER)
-    except ImportError:
-        pytest.skip(f"{PEER} is not installed: not measured")
+def rounds(options: Options) -> int:
+    return 100 if options.quick else 500
 
 
-def label(benchmark: BenchmarkFixture, group: str, library: str) -> None:
-    benchmark.group = group
-    benchmark.extra_info = {"library": library, "peer": PEER}
+@pytest.mark.parametrize("peer", installed([PEER]))
+def bench_decode_response(benchmark: Any, options: Options, peer: str) -> None:
+    data, decode = codec.encode(RESPONSE), import_module(peer).bdecode
+    assert codec.decode(data) == RESPONSE
+    assert decode(data) == bencode.decode(data)
+    claim = Claim("krpc decode, response with an item and 8 nodes", peer, note=NOTE)
+    turns = turn_of(calling(codec.decode, data)), turn_of(calling(decode, data))
+    turn_about(benchmark, claim, *turns, rounds(options))
 
 
-@pytest.mark.parametrize("library", LIBRARIES)
-def bench_decode_response(benchmark: BenchmarkFixture, library: str) -> None:
-    data = codec.encode(RESPONSE)
-    decode: Callable[[bytes], Any] = codec.decode if library == "dhtmeta" else bencode2().bdecode
-    expected = RESPONSE if library == "dhtmeta" else bencode.decode(data)
-    assert decode(data) == expected
-    label(benchmark, "krpc decode, get response with item and 8 nodes", library)
-    benchmark(decode, data)
-
-
-@pytest.mark.parametrize("library", LIBRARIES)
-def bench_encode_get(benchmark: BenchmarkFixture, library: str) -> None:
-    data = codec.encode(GET)
-    encode: Callable[[Any], bytes] = codec.encode if library == "dhtmeta" else bencode2().bencode
-    message = GET if library == "dhtmeta" else bencode.decode(data)
+@pytest.mark.parametrize("peer", installed([PEER]))
+def bench_encode_get(benchmark: Any, options: Options, peer: str) -> None:
+    encode, data = import_module(peer).bencode, codec.encode(GET)
+    message = bencode.decode(data)
     assert codec.decode(data) == GET
     assert encode(message) == data
-    label(benchmark, "krpc encode, get", library)
-    benchmark(encode, message)
+    turns = turn_of(calling(codec.encode, GET)), turn_of(calling(encode, message))
+    turn_about(benchmark, Claim("krpc encode, get", peer), *turns, rounds(options))

@@ -1,0 +1,1 @@
+"""What is timed by itself, beside the libraries that do the same: bencode, krpc, verify, cache."""

@@ -68,7 +68,8 @@ def of_size(peers: int) -> Run:
 
 
 def _traces(options: Options, peers: int) -> int:
-    return options.value("traces", 1 if peers > 1000 else TRACES, 1 if peers > 200 else 3)
+    full = 1 if peers > 1000 else 2 if peers > BARRED else TRACES
+    return options.value("traces", full, 1 if peers > BARRED else 3)
 
 
 def laws(options: Options) -> Part:

@@ -6,6 +6,7 @@ Nodes that stayed silent are remembered, too, so that they are not asked again f
 from bisect import bisect_left, insort
 from collections import OrderedDict
 from collections.abc import Iterator
+from heapq import nsmallest
 from itertools import islice
 
 from dhtmeta.const import CONTACTS, DEAD_CONTACTS, DEAD_FOR
@@ -19,7 +20,7 @@ class Contacts:
         self._capacity = capacity
         self._order: list[int] = []  # ids as numbers, sorted: what is near in XOR is a run here
         self._by_id: OrderedDict[int, Contact] = OrderedDict()
-        self._dead: dict[Endpoint, float] = {}  # silent since, those of longest ago first
+        self._dead: dict[Endpoint, tuple[float, Contact]] = {}  # silent since; longest ago first
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -47,7 +48,7 @@ class Contacts:
     def note_silent(self, contact: Contact, now: float) -> None:
         """Forget a node that did not answer, and remember that."""
         self._dead.pop(contact.endpoint, None)
-        self._dead[contact.endpoint] = now
+        self._dead[contact.endpoint] = now, contact
         if len(self._dead) > DEAD_CONTACTS:
             del self._dead[next(iter(self._dead))]
         self.drop(contact)
@@ -61,13 +62,22 @@ class Contacts:
 
     def forgive(self, since: float) -> None:
         """Believe of nobody any more that he fell silent after `since`: it may be our network."""
-        while self._dead and next(reversed(self._dead.values())) >= since:
+        while self._dead and next(reversed(self._dead.values()))[0] >= since:
             self._dead.popitem()
 
     def is_dead(self, endpoint: Endpoint, now: float) -> bool:
         """Whether a node there stayed silent within the last DEAD_FOR seconds."""
-        since = self._dead.get(endpoint)
-        return since is not None and now < since + DEAD_FOR
+        silent = self._dead.get(endpoint)
+        return silent is not None and now < silent[0] + DEAD_FOR
+
+    def silent(self, target: bytes, count: int) -> list[Contact]:
+        """Return the `count` silent ones nearest to `target` (20 bytes), nearest first."""
+        wanted = int.from_bytes(target, "big")
+        return nsmallest(
+            count,
+            (contact for _, contact in self._dead.values()),
+            key=lambda one: int.from_bytes(one.node_id, "big") ^ wanted,
+        )
 
     def closest(self, target: bytes, count: int) -> list[Contact]:
         """Return the `count` remembered nodes nearest to `target` (20 bytes), nearest first."""

@@ -277,12 +277,19 @@ class Core:
         """Return the nodes nearest to `target` that are remembered."""
         return self.contacts.closest(target, count)
 
-    def usable(self, contact: Contact, now: float) -> bool:
-        """Whether a node may be asked: not us, not silent lately, not out of bounds."""
+    def silent(self, target: bytes, count: int) -> list[Contact]:
+        """Return the nodes nearest to `target` that were silent lately."""
+        return self.contacts.silent(target, count)
+
+    def usable(self, contact: Contact, now: float, *, silent: bool = False) -> bool:
+        """Whether a node may be asked: not us, not out of bounds, and not silent lately.
+
+        With `silent`, whether it was does not matter.
+        """
         endpoint = contact.endpoint
         return (
             contact.node_id not in self._us
-            and not self.contacts.is_dead(endpoint, now)
+            and (silent or not self.contacts.is_dead(endpoint, now))
             and self._may_ask(endpoint)
         )
 

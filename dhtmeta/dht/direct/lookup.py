@@ -242,6 +242,15 @@ class Lookup:
         self.queried -= 1
         self.fail(candidate)
 
+    def again(self, candidate: Candidate) -> None:
+        """Have one asked after all that was skipped."""
+        distance, endpoint = candidate.distance, candidate.contact.endpoint
+        if self._candidates.get(distance) is candidate and candidate.state is State.FAILED:
+            self._asked.discard(endpoint)
+            self._hosts[endpoint[0]] -= 1
+            insort(self._order, distance)
+            self._go_on_with(distance, candidate.contact)
+
     def fail(self, candidate: Candidate) -> None:
         """Give a node up, or go on with another address that was named for its id."""
         if candidate.state is State.ANSWERED or candidate.state is State.FAILED:

@@ -28,8 +28,11 @@ class Network(Protocol):
     def seeds(self, target: bytes, count: int) -> list[Contact]:
         """Return the nodes nearest to `target` that are remembered."""
 
-    def usable(self, contact: Contact, now: float) -> bool:
-        """Whether this node may be asked."""
+    def silent(self, target: bytes, count: int) -> list[Contact]:
+        """Return the nodes nearest to `target` that were silent lately."""
+
+    def usable(self, contact: Contact, now: float, *, silent: bool = False) -> bool:
+        """Whether this node may be asked; with `silent`, even if it did not answer lately."""
 
     def note_alive(self, contact: Contact) -> None:
         """Remember a node that answered."""
@@ -88,6 +91,8 @@ class Search:
         if known is not None:
             self._shown[known.seq, known.v, known.sig] = known
         self._seeds: set[Endpoint] = set()  # remembered nodes that it was given
+        self._skipped: list[Candidate] = []  # since they were silent lately
+        self._asks_silent = False
         self._began = float("inf")
         self._asked_again: set[Candidate] = set()
         self._widening = Widening(self, wanted=closest > CLOSEST)
@@ -100,7 +105,7 @@ class Search:
         self._began = min(self._began, now)
         self._ask(now)
         while self.lookup.is_over():
-            if not self._found_seeds():
+            if not self._found_seeds() and not self._turns_to_silent():
                 return self._finish(now)
             self._ask(now)
         if not self._widening.started and self.lookup.is_over(CLOSEST):
@@ -112,16 +117,17 @@ class Search:
         if not self._widening.started:
             self._widening.start(self._network)
         if not self._asked_again and not self._widening.waiting:
-            nobody = not self._heard and self.lookup.queried >= UNREACHABLE_AFTER
+            nobody = self.lookup.queried > 0 and not self._heard
             cut_off = nobody or self._network.cut_off_since(self._began, now)
             self.end(converged=not cut_off)
 
     def _ask(self, now: float) -> None:
         while not self.ended and (candidate := self.lookup.next()) is not None:
-            if self._network.usable(candidate.contact, now):
+            if self._network.usable(candidate.contact, now, silent=self._asks_silent):
                 self.sent += 1
                 self._network.get(self, candidate, self.target, None)
             else:
+                self._skipped.append(candidate)
                 self.lookup.skip(candidate)
 
     def _found_seeds(self) -> bool:
@@ -139,6 +145,21 @@ class Search:
         self._seeds.update(one.endpoint for one in more)
         self.lookup.add(more)
         return bool(more)
+
+    def _turns_to_silent(self) -> bool:
+        """Whether to ask, once, those of the closest who were silent lately: nothing was found.
+
+        They may only have been unlucky, and "not found" is for the closest to say.
+        """
+        if self.ended or self._asks_silent or self.best is not None:
+            return False
+        if not self._heard and self.lookup.queried >= UNREACHABLE_AFTER:
+            return False
+        self._asks_silent = True
+        for candidate in self._skipped:
+            self.lookup.again(candidate)
+        self.lookup.add(self._network.silent(self.target, self.lookup.closest))
+        return not self.lookup.is_over()
 
     def end(self, *, converged: bool = False) -> None:
         """End it, finished or not."""

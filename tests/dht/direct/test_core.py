@@ -88,6 +88,7 @@ def test_a_lookup_goes_through_the_five_verbs() -> None:
 
 
 def test_a_silent_node_is_asked_again_then_taken_for_dead_for_a_while() -> None:
+    """Unless a lookup finds nothing without it."""
     core = made(NODES[:2])
     silent, other = (one.endpoint for one in NODES[:2])
     search, now, tries = core.look_up(OWNER.public_key, b"", 0.0), 0.0, 0
@@ -104,8 +105,10 @@ def test_a_silent_node_is_asked_again_then_taken_for_dead_for_a_while() -> None:
     assert list(core.contacts) == [NODES[1]]
     core.receive_datagram(encode(Ping(t=b"p", node_id=NODES[0].node_id)), silent, now)
     core.datagrams_to_send(now)  # that it asks does not show that it answers
-    assert asks(core, now + 0.9 * DEAD_FOR, named=NODES[0]) == [other]
-    assert asks(core, now + 1.1 * DEAD_FOR, named=NODES[0]) == [other, silent]
+    shown = {"k": NEWEST.public_key, "seq": 7, "v": NEWEST.v, "sig": NEWEST.sig}
+    assert asks(core, now + 0.9 * DEAD_FOR, NODES[0], **shown) == [other]
+    assert asks(core, now + 0.9 * DEAD_FOR, NODES[0]) == [other, silent]
+    assert asks(core, now + 1.1 * DEAD_FOR, NODES[0], **shown) == [other, silent]
 
 
 def test_while_nobody_answers_nobody_is_taken_for_dead() -> None:
@@ -123,17 +126,18 @@ def test_while_nobody_answers_nobody_is_taken_for_dead() -> None:
     assert not [one for one in known if client.core.contacts.is_dead(one, client.now)]
 
 
-def asks(core: Core, now: float, named: Contact) -> list[Endpoint]:
-    """Return whom a lookup asks where the first node that it asks names this one."""
+def asks(core: Core, now: float, named: Contact, **shown: Any) -> list[Endpoint]:
+    """Return whom a lookup asks where the first node that it asks names this one, and shows."""
     _, t, to = begun(core, now)
-    core.receive_datagram(answer_of(core, t, to, **split_contacts([named])), to, now + 0.01)
+    core.receive_datagram(
+        answer_of(core, t, to, **split_contacts([named]), **shown), to, now + 0.01
+    )
     more = [whom for _, whom in asked(core.datagrams_to_send(now + 0.01))]
-    while (event := core.next_event()) is None:  # whoever was asked more stays silent
+    while not isinstance(event := core.next_event(), Ended):  # who was asked more stays silent
         due = core.next_timer()
         assert due is not None
         core.handle_timer(due)
         core.datagrams_to_send(due)
-    assert isinstance(event, Ended)
     return [to, *more]
 
 

@@ -38,8 +38,9 @@ class Paper:
         self.items: list[SignedItem] = []
         self.ends = 0
         self.alive: list[Contact] = []
-        self.silent: list[Contact] = []
+        self.noted: list[Contact] = []  # as silent
         self.unusable: set[Contact] = set()
+        self.silenced: list[Contact] = []  # lately, nearest first
         self.remembered: list[Contact] = []  # nearest first
 
     def seeds(self, target: bytes, count: int) -> list[Contact]:
@@ -52,8 +53,11 @@ class Paper:
     def find_node(self, asker: Asker, contact: Contact, target: bytes) -> None:
         raise AssertionError("the eight closest are found without")
 
-    def usable(self, contact: Contact, now: float) -> bool:
-        return contact not in self.unusable
+    def silent(self, target: bytes, count: int) -> list[Contact]:
+        return self.silenced[:count]
+
+    def usable(self, contact: Contact, now: float, *, silent: bool = False) -> bool:
+        return contact not in self.unusable and (silent or contact not in self.silenced)
 
     def note_alive(self, contact: Contact) -> None:
         self.alive.append(contact)
@@ -68,7 +72,7 @@ class Paper:
         search.go_on(0.0)
 
     def note_silent(self, contact: Contact, now: float) -> None:
-        self.silent.append(contact)
+        self.noted.append(contact)
 
     def found(self, search: Search, item: SignedItem) -> None:
         self.items.append(item)
@@ -319,6 +323,31 @@ def test_a_node_that_may_not_be_asked_is_passed_by() -> None:
     assert scene.search.outcome.queried == CLOSEST
 
 
+def test_where_too_few_found_nothing_those_who_were_silent_are_asked_after_all() -> None:
+    scene = Scene(4)
+    scene.paper.silenced = [contact(2), contact(9)]  # one that others name, one remembered alone
+    scene.start()
+    asked: list[int] = []
+    while scene.paper.asked:
+        asked.append(scene.show().distance)
+    assert sorted(asked[:3]) == [1, 3, 4]
+    assert sorted(asked[3:]) == [2, 9]
+    assert scene.paper.ends == 1
+    assert scene.search.outcome.answered == 5
+    assert scene.search.converged
+
+
+def test_where_something_was_found_those_who_were_silent_are_left_alone() -> None:
+    scene = Scene(4)
+    scene.paper.silenced = [contact(2)]
+    scene.start()
+    scene.show(NEW)
+    while scene.paper.asked:
+        scene.show()
+    assert scene.search.outcome.answered == 3
+    assert scene.search.converged
+
+
 # shadowed items
 
 
@@ -373,10 +402,11 @@ def test_a_silent_node_among_the_closest_is_asked_again_then_remembered_as_silen
     candidate, _ = scene.paper.asked.pop()
     scene.search.slow(candidate, 0.1)
     assert scene.search.unheard(candidate, 1, 0.2)
-    assert scene.paper.silent == []
+    assert scene.paper.noted == []
     assert not scene.search.unheard(candidate, QUERY_TRIES, 0.3)
-    assert scene.paper.silent == [candidate.contact]
-    assert scene.search.outcome.converged
+    assert scene.paper.noted == [candidate.contact]
+    assert scene.paper.ends == 1
+    assert not scene.search.outcome.converged  # nobody has said anything
 
 
 def test_in_place_of_a_node_that_is_asked_again_the_next_closest_is_asked_at_once() -> None:
@@ -396,7 +426,7 @@ def test_a_silent_node_that_closer_ones_replaced_is_not_asked_again() -> None:
     scene.search.slow(candidate, 0.1)
     scene.show(**split_contacts([contact(number) for number in range(1, 9)]))
     assert not scene.search.unheard(candidate, 1, 0.2)
-    assert scene.paper.silent == []
+    assert scene.paper.noted == []
     while scene.paper.asked:
         scene.show()
     assert scene.search.outcome.converged

@@ -1,0 +1,1 @@
+"""How dhtmeta's carriers stand under load, beside a bare libtorrent session and bittorrent-dht."""

@@ -24,7 +24,7 @@ demo: build
 	$(RUN) dhtmeta demo
 
 test: build $(VENV)/test.done peer
-	$(RUN) pytest
+	$(RUN) pytest -n 2 --dist worksteal
 
 check: build $(VENV)/test.done $(VENV)/check.done $(VENV)/bench.done
 	$(RUN) ruff check .

@@ -233,7 +233,7 @@ LOWEST_PORT: Final = 1024  # of an exchange we hear of: those below are services
 LAN_TTL: Final = 120  # s a peer on the LAN is believed after it was heard: RFC 6762 for hosts
 LAN_LOOKS: Final = 4  # looks in that time; from half of it on a silent peer is asked
 LAN_CANDIDATES: Final = 500  # peers on the LAN remembered, about 1 KB each: anyone may invent some
-LAN_ADDRESSES: Final = 8  # addresses of one of them that are looked at, and of ours that we tell
+LAN_ADDRESSES: Final = 8  # addresses that one of them may name, and of ours that we tell
 
 # reachability
 REACH_PATIENCE: Final = 3.0  # s gateways have to map our port; libtorrent needs 0.1 (FACTS)

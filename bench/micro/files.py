@@ -17,6 +17,11 @@ ROOT = HERE.parent.parent
 LAST = 3000  # characters of what a failed run said
 
 
+def _without_pytest() -> dict[str, str]:
+    """Return the environment without what another pytest, which may run this one, put there."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+
+
 def run_file(name: str, options: Options, *only: str) -> list[Beside]:
     """Return what one run of a file of this directory finds; `only` are words for pytest."""
     words = [f"--seed={options.seed}", *(["--quick"] if options.quick else []), *only]
@@ -25,7 +30,7 @@ def run_file(name: str, options: Options, *only: str) -> list[Beside]:
         done = subprocess.run(
             [*pytest, "--benchmark-only", f"--benchmark-json={out.name}"],
             cwd=ROOT,
-            env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
+            env=_without_pytest() | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
             capture_output=True,
             text=True,
             check=False,

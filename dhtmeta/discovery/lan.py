@@ -245,7 +245,8 @@ class LanSource:
         if key is None or not _KEY.fullmatch(key):
             return None
         public_key = bytes.fromhex(key.decode())
-        host = self._nearest(info.parsed_addresses()[:LAN_ADDRESSES])
+        addresses = info.parsed_addresses()  # in any order, so of too many none can be told apart
+        host = self._nearest(addresses) if len(addresses) <= LAN_ADDRESSES else None
         if peer_id(public_key).hex() != instance or host is None:
             return None
         if info.port is None or info.port < LOWEST_PORT:

@@ -133,8 +133,10 @@ def asks(core: Core, now: float, named: Contact, **shown: Any) -> list[Endpoint]
         answer_of(core, t, to, **split_contacts([named]), **shown), to, now + 0.01
     )
     more = [whom for _, whom in asked(core.datagrams_to_send(now + 0.01))]
-    while not isinstance(event := core.next_event(), Ended):  # who was asked more stays silent
-        due = core.next_timer()
+    while not isinstance(event := core.next_event(), Ended):
+        if event is not None:
+            continue
+        due = core.next_timer()  # whoever was asked more stays silent
         assert due is not None
         core.handle_timer(due)
         core.datagrams_to_send(due)

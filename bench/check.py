@@ -30,9 +30,12 @@ def check(baseline: Path, fresh: Path, *, keep: bool, as_json: bool) -> bool:
         part = {name: old[name] for name in twice}
         found = _better_of(found, _ratios(part, _measure(_jobs(twice), fresh)))
     show_changes(found, as_json=as_json)
+    without = lost(found, (one for run in new.values() for one in run["missing"]))
     for said in (*_gone(old, new), *_verdict(found, twice, baseline)):
         click.echo(said, err=as_json)
-    return bool(failed(found)) or not _compared(found)
+    for one in without:
+        click.echo(f"failed: there is no figure any more of {one}", err=as_json)
+    return bool(failed(found) or without) or not _compared(found)
 
 
 def failed(found: Iterable[Change]) -> list[Change]:
@@ -42,6 +45,16 @@ def failed(found: Iterable[Change]) -> list[Change]:
     then for nothing but noise.
     """
     return [one for one in worse(found) if one.verdict == "worse" or not one.better]
+
+
+def lost(found: Iterable[Change], missing: Iterable[str]) -> list[str]:
+    """Name the ratios that have no figure any more, though no peer that they name is missing."""
+    peers = [_peer(one) for one in missing]
+    return [
+        f"{one.part}: {one.what}"
+        for one in found
+        if one.old is not None and one.new is None and not any(peer in one.what for peer in peers)
+    ]
 
 
 def _quick() -> dict[str, Job]:

@@ -11,7 +11,7 @@ import click
 from bench.catalogue import BENCHES
 from bench.compare import changes, show_changes, worse
 from bench.page import write_page
-from bench.results import QUICK, RESULTS, path_of, read
+from bench.results import QUICK, RESULTS, check_directory, path_of, read
 from bench.runner import Job, draw, keep_run, run_all
 from bench.scenario import SEED, Bench, Options
 from bench.tables import ROOT, put_tables, show
@@ -68,12 +68,13 @@ def _run(jobs: Sequence[Job], options: Options, to: Path, *, as_json: bool) -> N
     """Run, keep, and show each part as soon as it is there."""
 
     def on_run(bench: Bench, part: str, run: dict[str, Any]) -> None:
-        keep_run(bench, part, run, to)
         if as_json:
             click.echo(json.dumps({"bench": bench.name, "part": part} | run))
         else:
             show(run)
+        keep_run(bench, part, run, to)
 
+    check_directory(to, {bench.name for bench, _ in jobs})
     failed = run_all(jobs, options, on_run)
     write_page(to)
     for one in failed:
@@ -84,13 +85,14 @@ def _run(jobs: Sequence[Job], options: Options, to: Path, *, as_json: bool) -> N
 def _common(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that all runs have."""
     options = (
-        click.option("--quick", is_flag=True, help="Fewer of everything; kept in build/bench."),
-        click.option("--seed", type=int, default=SEED, show_default=True),
+        click.option("--quick", is_flag=True, help="Fewer of everything."),
+        click.option("--seed", type=click.IntRange(min=0), default=SEED, show_default=True),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object per part."),
         click.option(
             "--to",
             type=click.Path(file_okay=False, path_type=Path),
-            help="Keep the results in this directory.",
+            help="Keep results there; else they go to bench/results, or to build/bench "
+            "if they are quick, or have a seed or parameters of their own.",
         ),
     )
     for option in reversed(options):
@@ -98,8 +100,10 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _to(to: Path | None, quick: bool) -> Path:
-    return to or (FRESH if quick else RESULTS)
+def _to(to: Path | None, options: Options) -> Path:
+    """Return where runs are kept: only the usual ones are the results of this checkout."""
+    usual = not options.quick and not options.values and options.seed == SEED
+    return to or (RESULTS if usual else FRESH)
 
 
 @bench.command(cls=Measured, epilog="Example: dhtmeta bench all --quick")
@@ -107,10 +111,11 @@ def _to(to: Path | None, quick: bool) -> Path:
 def all(quick: bool, seed: int, as_json: bool, to: Path | None) -> None:  # noqa: A001 - the word
     """Run every bench: hours; with --quick what fits into ten minutes."""
     jobs = [(one, part) for one in BENCHES.values() for part in (one.quick if quick else one.parts)]
-    _run(jobs, Options(quick, seed), _to(to, quick), as_json=as_json)
+    options = Options(quick, seed)
+    _run(jobs, options, _to(to, options), as_json=as_json)
 
 
-@bench.command("list", epilog="Example: dhtmeta bench list --json")
+@bench.command("list", cls=Measured, epilog="Example: dhtmeta bench list --json")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per bench.")
 def list_benches(as_json: bool) -> None:
     """Say which benches there are, and their parts."""
@@ -125,7 +130,9 @@ def list_benches(as_json: bool) -> None:
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@bench.command(epilog="Example: dhtmeta bench compare old/micro.json bench/results/micro.json")
+@bench.command(
+    cls=Measured, epilog="Example: dhtmeta bench compare old/micro.json bench/results/micro.json"
+)
 @click.argument("old", type=_FILE)
 @click.argument("new", type=_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row.")
@@ -136,7 +143,7 @@ def compare(old: Path, new: Path, as_json: bool) -> None:
     _end(bool(worse(found)))
 
 
-@bench.command(epilog="Example: dhtmeta bench check")
+@bench.command(cls=Measured, epilog="Example: dhtmeta bench check")
 @click.option("--keep", is_flag=True, help="Measure the baseline anew instead of comparing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row.")
 def check(keep: bool, as_json: bool) -> None:
@@ -149,7 +156,7 @@ def check(keep: bool, as_json: bool) -> None:
     _end(run_check(QUICK, FRESH, keep=keep, as_json=as_json))
 
 
-@bench.command(epilog="Example: dhtmeta bench report")
+@bench.command(cls=Measured, epilog="Example: dhtmeta bench report")
 def report() -> None:
     """Write the tables of README and docs, the plots and the page anew from the kept results."""
     for page in PAGES:
@@ -173,7 +180,8 @@ def _command(one: Bench) -> click.Command:
         named = {name: given[name.replace("-", "_")] for name in one.parameters}
         values = {name: value for name, value in named.items() if value is not None}
         jobs = [(one, name) for name in part or one.parts]
-        _run(jobs, Options(quick, seed, values), _to(to, quick), as_json=as_json)
+        options = Options(quick, seed, values)
+        _run(jobs, options, _to(to, options), as_json=as_json)
 
     params: list[click.Parameter] = [
         click.Option(["--part"], type=click.Choice(list(one.parts)), multiple=True)

@@ -34,7 +34,7 @@ class Row:
     """One figure (None: not measured, and `note` says why), its spread and its bar.
 
     `better` is "lower" or "higher"; "" where the bar says it, or neither is. `margin` is the share
-    by which a ratio may get worse before `bench check` fails.
+    by which a ratio may get worse before `bench check` fails. `told`: pages show it without a bar.
     """
 
     what: str
@@ -46,6 +46,7 @@ class Row:
     note: str = ""
     better: str = ""
     margin: float = MARGIN
+    told: bool = False
 
     @property
     def holds(self) -> bool | None:

@@ -4,6 +4,8 @@ import json
 import os
 import platform
 import subprocess
+import tempfile
+from collections.abc import Iterable
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 QUICK = RESULTS / "quick"  # what `bench check` compares with
 ABOUT = {"when", "machine", "versions", "seed", "quick", "parameters", "took_s"}
 RUN = ABOUT | {one.name for one in fields(Part)}
-ROW = {one.name for one in fields(Row)} | {"holds"}
+ROW = {one.name for one in fields(Row)} - {"told"} | {"holds"}  # told came later
 PACKAGES = (
     *("dhtmeta", "libtorrent", "pynacl", "msgspec", "uvloop", "cachetools", "aioquic"),
     *("bencode2", "cachebox"),
@@ -56,6 +58,18 @@ def kept(name: str, directory: Path = RESULTS) -> Results:
     return read(path) if path.exists() else {}
 
 
+def check_directory(directory: Path, names: Iterable[str]) -> None:
+    """Raise CallerError where results cannot be kept in a directory, before hours are spent."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        raise CallerError(f"cannot keep results in {directory}: {error.strerror}") from error
+    for name in names:
+        kept(name, directory)
+
+
 def keep(name: str, part: str, said: dict[str, Any], directory: Path = RESULTS) -> None:
     """Put the run of one part in the place of an older one."""
     path = path_of(name, directory)
@@ -63,7 +77,9 @@ def keep(name: str, part: str, said: dict[str, Any], directory: Path = RESULTS) 
     parts[part] = said
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {"bench": name, "parts": dict(sorted(parts.items()))}
-    path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    half = path.with_suffix(".part")  # whoever reads, or is interrupted, never has half of it
+    half.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    half.replace(path)
 
 
 def run_of(part: Part, options: Options, seconds: float) -> dict[str, Any]:

@@ -31,10 +31,9 @@ def run_all(jobs: Sequence[Job], options: Options, on_run: OnRun) -> list[str]:
         try:
             with progress:  # away before anything is printed: both may share a terminal
                 run = run_one(bench, part, options)
+            on_run(bench, part, run)
         except Exception as error:  # noqa: BLE001 - whatever one part does, the next is run
             failed.append(f"{bench.name}/{part}: {type(error).__name__}: {error}")
-        else:
-            on_run(bench, part, run)
         progress.advance(task)
     return failed
 

@@ -76,7 +76,7 @@ def seconds(time: float) -> str:
 
 
 def put_tables(page: Path, names: Sequence[str]) -> None:
-    """Write the rows that have a bar anew, where `page` has the markers of a bench.
+    """Write rows with a bar, or to be told, anew, where `page` has the markers of a bench.
 
     These are `<!-- bench: NAME -->` and `<!-- /bench -->`, each in a line of its own.
     """
@@ -93,7 +93,9 @@ def put_tables(page: Path, names: Sequence[str]) -> None:
 
 
 def _markdown(name: str) -> str:
-    rows = [row for part in kept(name).values() for row in part["rows"] if row["bar"]]
+    rows = [
+        row for part in kept(name).values() for row in part["rows"] if row["bar"] or row.get("told")
+    ]
     lines = ["| row | measured | bar | holds |", "|---|---|---|---|", *map(line, rows)]
     return "\n".join(lines) + "\n"
 
@@ -101,8 +103,9 @@ def _markdown(name: str) -> str:
 def line(row: Mapping[str, Any]) -> str:
     """Return a row of a Markdown table."""
     said = f"{figure(row)} ({spread(row)})" if spread(row) else figure(row)
-    cells = [row["what"], said, row["bar"], "yes" if row["holds"] else "**no**"]
+    holds = {None: "", True: "yes", False: "**no**"}[row["holds"]]
+    cells = [row["what"], said, row["bar"] or "", holds]
     if row["figure"] is None:
-        cells[1:] = [f"not measured: {row['note']}", row["bar"], ""]
+        cells[1] = f"not measured: {row['note']}"
     escaped = (cell.replace("|", r"\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"

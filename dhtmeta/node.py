@@ -35,6 +35,7 @@ from dhtmeta.const import (
     PEERS_SLICE,
     PUT_DEADLINE,
     RELAY_WAIT,
+    STALE_AFTER_INTERVALS,
 )
 from dhtmeta.dht.address import any_address, any_local, format_address, parse_address, resolve
 from dhtmeta.dht.carrier import Carrier
@@ -274,6 +275,7 @@ class Node:
             stale_for=cached.stale_seconds,
             learn=cached.learn,
             entries=cached.max_entries,
+            signed_for=STALE_AFTER_INTERVALS * interval,
         )
         judge = Judge(republish_interval=interval, allow_non_global=allow)
         self._resolver = Resolver(cache, self._network, judge, self.clock)

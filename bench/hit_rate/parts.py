@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from statistics import median
 
 from bench.hit_rate.dht import Lookups, TraceCarrier, measured
@@ -80,16 +81,21 @@ def laws(options: Options) -> Part:
         trace = Trace(peers, options.seed, law)
         runs = {name: played(trace, name, lookups, options.seed) for name in list(POLICIES)[1:]}
         for name in ("dhtmeta", "with hints"):
-            ours, theirs = runs[name], runs["plain TTL"]
-            part.add(
-                _ratio(f"{what}: lookups, {name} / plain TTL", [ours.lookups], [theirs.lookups]),
-                _ratio(
-                    f"{what}: out of date, {name} / plain TTL",
-                    [ours.out_of_date],
-                    [theirs.out_of_date],
-                ),
-            )
+            part.add(*_of_law(f"{what}, {name}", runs[name], runs["plain TTL"]))
     return part
+
+
+def _of_law(what: str, ours: Played, theirs: Played) -> list[Row]:
+    """Return what one law makes of dhtmeta beside the plain TTL."""
+    old = f"{100 * ours.out_of_date:.2g} % and {100 * theirs.out_of_date:.2g} % of the answers"
+    lookups = _ratio(f"{what}: lookups / plain TTL's", [ours.lookups], [theirs.lookups])
+    dates = _ratio(
+        f"{what}: share of answers out of date / plain TTL's",
+        [ours.out_of_date],
+        [theirs.out_of_date],
+        note=old,
+    )
+    return [replace(lookups, told=True), replace(dates, told=True)]
 
 
 def _part(peers: int, found: Mapping[str, list[Played]], traces: int) -> Part:
@@ -99,7 +105,7 @@ def _part(peers: int, found: Mapping[str, list[Played]], traces: int) -> Part:
     for name in ("dhtmeta", "with hints"):
         part.add(*_beside(name, found[name], found["plain TTL"], note, barred=barred))
     for name, runs in found.items():
-        part.add(*_figures(name, runs, note))
+        part.add(*_figures(name, runs, note, told=barred))
         part.series[f"{name}: datagrams a second"] = [_each(runs, _datagrams)[0]]
         part.series[f"{name}: out of date"] = runs[0].curve("out of date", "queries")
         part.series[f"{name}: waited"] = runs[0].curve("waited", "queries")
@@ -155,7 +161,7 @@ def _ratio(
     return Row(what, median(ratios), "x", low, high, bar, note, "lower", SEEDED_MARGIN)
 
 
-def _figures(name: str, runs: list[Played], note: str) -> list[Row]:
+def _figures(name: str, runs: list[Played], note: str, *, told: bool) -> list[Row]:
     figures: list[tuple[str, str, Callable[[Played], float]]] = [
         ("without waiting", "", lambda run: run.without_waiting),
         ("lookups a second", "", _lookups),
@@ -167,5 +173,6 @@ def _figures(name: str, runs: list[Played], note: str) -> list[Row]:
     rows = []
     for what, unit, figure in figures:
         middle, low, high = _each(runs, figure)
-        rows.append(Row(f"all policies, {name}: {what}", middle, unit, low, high, note=note))
+        row = Row(f"all policies, {name}: {what}", middle, unit, low, high, note=note)
+        rows.append(replace(row, told=told and what.startswith("out of date for")))
     return rows

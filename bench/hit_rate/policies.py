@@ -14,7 +14,7 @@ from dhtmeta.engine.connectability import Judge
 from dhtmeta.engine.resolve import Resolver
 from dhtmeta.store.store import KnownPeer, Store
 from dhtmeta.values.item import SignedItem
-from dhtmeta.values.record import NodeRecord
+from dhtmeta.values.record import NodeRecord, format_endpoint
 
 Clock = Callable[[], float]
 
@@ -148,4 +148,6 @@ class _NoDisk:
 
     def keep_peer(self, public_key: bytes, record: NodeRecord, source: str, now: float) -> None:
         if self._keeps_peers:
-            self.peers[bytes.fromhex(record.peer_id)] = KnownPeer(public_key)
+            exchange = format_endpoint(record.exchange)
+            known = KnownPeer(public_key, record.topic, False, exchange, source, now, now)
+            self.peers[bytes.fromhex(record.peer_id)] = known

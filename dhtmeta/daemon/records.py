@@ -49,6 +49,8 @@ class Records:
         policy = parameters.policy(request)
         if self._asks_the_network(key, salt, policy):
             self._gets.take(self._now())
+        elif policy is Policy.CACHE_FIRST and not self._may_renew(key, salt):
+            policy = Policy.CACHE_ONLY
         answer = await self._node.query(key, salt=salt, policy=policy)
         headers = self._headers(answer)
         if _has(request, answer.item):
@@ -63,7 +65,19 @@ class Records:
         held = cache.usable(target, now)
         if held is None:
             return cache.missing_for(target, now) is None
-        return now >= held.fresh_until or self._node._resolver.renews_ahead(held, target, now)
+        return now >= held.fresh_until
+
+    def _may_renew(self, key: bytes, salt: bytes) -> bool:
+        """Whether a fresh record may be renewed ahead of the next query: that is a lookup, too."""
+        resolver, now, target = self._node._resolver, self._node.clock(), ed25519.target(key, salt)
+        held = resolver.cache.usable(target, now)
+        if held is None or not resolver.renews_ahead(held, target, now):
+            return True
+        try:
+            self._gets.take(self._now())
+        except Refused:
+            return False
+        return True
 
     def _headers(self, answer: Answer) -> dict[str, str]:
         return {

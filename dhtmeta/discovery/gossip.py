@@ -29,7 +29,6 @@ from dhtmeta.const import (
     WANTED,
     WANTED_EACH,
 )
-from dhtmeta.discovery.around import record_of
 from dhtmeta.discovery.exchange import Exchange
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.topic import topic_hash
@@ -157,14 +156,14 @@ class Gossip:
 
     def _held(self, target: bytes) -> Cached | None:
         held = self._cache.usable(target, self._clock())
-        return held if held is not None and record_of(held) is not None else None
+        return held if held is not None and held.kind is not None else None
 
     def tell(self, cached: Cached) -> None:
         """Tell some of those whom it concerns of a record that is new here; others ask.
 
         Each who hears of it does so: with 4 each, 98 of 100 have heard before anybody has to ask.
         """
-        if record_of(cached) is None or not self._share:
+        if cached.kind is None or not self._share:
             return
         item = cached.item
         talks = [talk for link, talk in self._talks.items() if self._is_new_to(link, cached)]
@@ -363,8 +362,8 @@ def _fingerprints(raw: bytes) -> set[bytes]:
 
 def _concerns(link: Link, cached: Cached) -> bool:
     """Whether the peer is interested: a node of a topic of theirs, or a relay."""
-    record = record_of(cached)
-    return record is not None and (record.serves_others or topic_hash(record.topic) in link.topics)
+    kind = cached.kind
+    return kind is not None and (kind.serves_others or topic_hash(kind.topic) in link.topics)
 
 
 def _to_wire(item: SignedItem) -> wire.Item:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import structs
 
@@ -20,19 +20,32 @@ from dhtmeta.const import (
     CACHE_STALE_FOR,
     CACHE_TTL,
     DECODED,
+    FLOOR_LIFETIME,
+    KINDS,
     NEGATIVE_ENTRIES,
     NEGATIVE_TTL,
-    SEQ_FLOOR_KEPT,
     SEQ_FLOOR_REFRESH,
     SEQ_FLOORS,
+    SHORTEST_LIFETIME,
+    SIGNED_FOR,
 )
-from dhtmeta.engine.freshness import Habit, first_look, lifetime, looked_again
+from dhtmeta.engine.freshness import Habit, first_look, lifetime, looked_again, renewed
 from dhtmeta.errors import InvalidItem, InvalidRecord
 from dhtmeta.store.store import Store
 from dhtmeta.values.item import SignedItem
 from dhtmeta.values.record import NodeRecord, record_value
 
 log = logging.getLogger(__name__)
+
+
+class Kind(NamedTuple):
+    """What those need of a NodeRecord who go through all of them: many share one."""
+
+    topic: str
+    serves_others: bool
+
+
+_kind = lru_cache(KINDS)(Kind)
 
 
 @dataclass(slots=True)
@@ -47,6 +60,7 @@ class Cached:
     watched: float = 0.0
     written_at: float = 0.0  # s, when the store was last given it
     asked_at: float = 0.0  # s, when somebody last asked for it
+    kind: Kind | None = None  # None for what is no NodeRecord, or a broken one
 
     @property
     def habit(self) -> Habit:
@@ -60,11 +74,13 @@ class Cached:
             raise InvalidRecord(*found)
         return found
 
-    def age_of_record(self, now: float) -> float | None:
-        """Return how long ago (s) the NodeRecord was signed; None where it does not say."""
+    def take_in(self) -> float | None:
+        """Note its kind; return when it was signed (Unix s), None where it does not say."""
         found = _decoded(self.item)
-        signed = found.timestamp if isinstance(found, NodeRecord) else 0
-        return now - signed if signed else None
+        if not isinstance(found, NodeRecord):
+            return None
+        self.kind = _kind(found.topic, found.serves_others)
+        return float(found.timestamp) or None
 
 
 @lru_cache(DECODED)
@@ -91,12 +107,17 @@ class RecordCache:
         stale_for: float = CACHE_STALE_FOR,
         entries: int = CACHE_ENTRIES,
         learn: bool = True,
+        signed_for: float = SIGNED_FOR,
     ) -> None:
-        """Take lifetimes in seconds; with `learn` the first is only where a record starts from."""
+        """Take lifetimes in seconds; with `learn` the first is only where a record starts from.
+
+        `signed_for` is how long a NodeRecord counts from its signing: then one is looked for anew.
+        """
         self._store = store
         self._ttl: Final = ttl
         self._stale_for: Final = stale_for
         self._learns: Final = learn
+        self._signed_for: Final = signed_for
         self._cache: TtlCache[Cached] = TtlCache(entries, seed=seed)
         self._missing: TtlCache[float] = TtlCache(NEGATIVE_ENTRIES, seed=seed)
         self._floors: TtlCache[int] = TtlCache(SEQ_FLOORS, seed=seed)  # fresh: not to be written
@@ -132,29 +153,54 @@ class RecordCache:
             log.warning("dropped a damaged row of the store for target %s: %s", target.hex(), error)
             self._store.drop_item(target)
             return
-        self._hold(target, Cached(item, row.fetched_at, from_store=True), None, 0)
+        self._hold(target, Cached(item, row.fetched_at, from_store=True), None)
 
-    def _hold(self, target: bytes, cached: Cached, held: Cached | None, changes: int) -> None:
-        """Take it into memory, for as long as its habit makes it fresh."""
-        now, ttl = cached.fetched_at, self._ttl
+    def _hold(self, target: bytes, cached: Cached, held: Cached | None, missed: int = 0) -> None:
+        """Take it into memory, for as long as its habit makes it fresh.
+
+        `held` is what was held before, None for a first look; `missed` the changes since.
+        """
+        now, ttl, signed = cached.fetched_at, self._ttl, cached.take_in()
         if held is None:
-            habit = first_look(cached.age_of_record(now), ttl)
+            habit = first_look(None if signed is None else now - signed, ttl)
         else:
-            habit = looked_again(held.habit, now - held.fetched_at, changes, ttl)
+            anew = held.item.seq < cached.item.seq and not _differs(held.item, cached.item)
+            before = renewed(held.habit) if anew else held.habit
+            habit = looked_again(before, now - held.fetched_at, missed, ttl)
             cached.asked_at = held.asked_at
         cached.changes, cached.watched = habit
-        fresh_for = lifetime(habit, ttl) if self._learns else ttl
+        fresh_for = self._fresh_for(habit, None if signed is None else signed - now)
         cached.fresh_until = now + fresh_for
         self._cache.put(target, cached, now, fresh_for, self._stale_for)
 
+    def _fresh_for(self, habit: Habit, signed: float | None) -> float:
+        """Return for how many seconds it counts as fresh; `signed` is negative, s from now.
+
+        Not beyond the time from which it is judged stale, unless that has come.
+        """
+        if not self._learns:
+            return self._ttl
+        counts_for = self._signed_for + signed if signed is not None else 0.0
+        wanted = lifetime(habit, self._ttl)
+        if 0 < counts_for < wanted:
+            return max(counts_for, SHORTEST_LIFETIME * self._ttl)
+        return wanted
+
     def learn(
-        self, target: bytes, item: SignedItem, now: float, source: str = "query"
+        self,
+        target: bytes,
+        item: SignedItem,
+        now: float,
+        source: str = "query",
+        *,
+        first: bool = False,
     ) -> Cached | None:
         """Take a verified item in; returns what is now held, None if it is below the floor.
 
         Of two values with one seq the one held stays (DESIGN, "Query"), and it is reported.
         `source` says where it came from: what a lookup ("query") had to find out was missed so
-        far, what others told was not.
+        far, what others told was not, and that they tell the same again says nothing. `first`
+        says that nothing was held when the lookup began.
         """
         if item.seq < self.floor(target):
             return None
@@ -164,10 +210,11 @@ class RecordCache:
         if held is not None and held.item.seq == item.seq:
             if held.item.v != item.v:
                 log.warning("two values under seq %d of target %s", item.seq, target.hex())
+            if source != "query":
+                return held
             item = held.item
         cached = Cached(item, now, from_store=False)
-        missed = held is not None and source == "query" and _differs(held.item, item)
-        self._hold(target, cached, held, item.seq - held.item.seq if held and missed else 0)
+        self._hold(target, cached, None if first else held, _missed(held, item, source))
         self._missing.pop(target)
         self._write(target, cached, held, source)
         self.raise_floor(target, item.seq, now)
@@ -197,7 +244,7 @@ class RecordCache:
         """Note a seq that was seen; the floor never falls."""
         known = self.floor(target)
         if seq > known or (seq == known and self._floors.get(target, now) is None):
-            self._floors.put(target, seq, now, SEQ_FLOOR_REFRESH, SEQ_FLOOR_KEPT)
+            self._floors.put(target, seq, now, SEQ_FLOOR_REFRESH, FLOOR_LIFETIME)
             self._store.floors.pop(target, None)
             self._store.keep_floor(target, seq, now)
 
@@ -216,6 +263,13 @@ class RecordCache:
         self._store.drop_item(target)
         self._cache.pop(target)
         self._missing.pop(target)
+
+
+def _missed(held: Cached | None, item: SignedItem, source: str) -> int:
+    """Return how many changes there were that only a look has shown."""
+    if held is None or source != "query" or not _differs(held.item, item):
+        return 0
+    return item.seq - held.item.seq
 
 
 def _differs(one: SignedItem, other: SignedItem) -> bool:

@@ -43,12 +43,20 @@ def first_look(age: float | None, ttl: float) -> Habit:
     return Habit(SIGNING_COUNTS, min(max(0.0, age), WATCHED_FOR * ttl))
 
 
+def renewed(habit: Habit) -> Habit:
+    """Return the habit of a record that was signed anew with the same content.
+
+    If nothing else was seen of it, its first signing was a renewal, too, for all we know.
+    """
+    return habit if habit.changes > SIGNING_COUNTS else Habit(0.0, habit.watched)
+
+
 def looked_again(habit: Habit, passed: float, changes: int, ttl: float) -> Habit:
     """Return the habit after so many more seconds, and changes that nobody had told of.
 
     What was seen longer ago than WATCHED_FOR fades away, so that habits may change.
     """
-    changed = habit.changes + min(changes, CHANGES_AT_ONCE)
+    changed = habit.changes + (changes if changes <= CHANGES_AT_ONCE else 1)
     watched = habit.watched + max(0.0, passed)
     fade = min(1.0, WATCHED_FOR * ttl / watched) if watched else 1.0
     return Habit(changed * fade, watched * fade)

@@ -150,6 +150,7 @@ class Resolver:
         self._flights: dict[bytes, _Flight] = {}  # by target: what those who ask now may join
         self._running: set[_Flight] = set()
         self._ahead: dict[bytes, asyncio.TimerHandle] = {}  # by target: renewals that will start
+        self._closed = False
 
     async def query(
         self,
@@ -184,7 +185,7 @@ class Resolver:
         """
         renews = self.renews_ahead(cached, target, now)
         gap, cached.asked_at = now - cached.asked_at, now
-        if renews and len(self._ahead) < RENEWALS_AHEAD:
+        if renews:
             wait = max(0.0, gap - RENEW_AHEAD)
             loop = asyncio.get_running_loop()
             self._ahead[target] = loop.call_later(wait, self._renew_ahead, target, cached)
@@ -192,9 +193,9 @@ class Resolver:
     def renews_ahead(self, cached: Cached, target: bytes, now: float) -> bool:
         """Whether a query for a fresh record has it renewed, since the next would find it stale."""
         gap = now - cached.asked_at
-        if now + gap < cached.fresh_until or target in self._ahead:
+        if now + gap < cached.fresh_until or gap > cached.fresh_until - cached.fetched_at:
             return False
-        return gap <= cached.fresh_until - cached.fetched_at
+        return not self._closed and target not in self._ahead and len(self._ahead) < RENEWALS_AHEAD
 
     def _renew_ahead(self, target: bytes, cached: Cached) -> None:
         del self._ahead[target]
@@ -319,6 +320,7 @@ class Resolver:
 
     async def close(self) -> None:
         """Give up what is in flight."""
+        self._closed = True
         for timer in self._ahead.values():
             timer.cancel()
         self._ahead.clear()
@@ -389,7 +391,8 @@ class _Flight:
         return self._resolver.cache.floor(self._target)
 
     def _on_item(self, item: SignedItem) -> None:
-        cached = self._resolver.cache.learn(self._target, item, self._resolver._clock())
+        cache, now = self._resolver.cache, self._resolver._clock()
+        cached = cache.learn(self._target, item, now, first=self.before is None)
         if cached is not None and not self.first.done():
             self.first.set_result(cached)
 
@@ -402,7 +405,8 @@ class _Flight:
             cache.note_missing(self._target, now)
             refused = f" ({outcome.refused} answers did not verify)" if outcome.refused else ""
             raise NotFound(f"no node holds it{refused}")
-        held = cache.learn(self._target, outcome.item, now) or cache.usable(self._target, now)
+        held = cache.learn(self._target, outcome.item, now, first=self.before is None)
+        held = held or cache.usable(self._target, now)
         if held is None or held.item.seq < self._floor():
             raise NotFound(
                 f"only seq {outcome.item.seq} is on the DHT, older than seq {self._floor()}, "

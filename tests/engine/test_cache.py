@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from dhtmeta.const import CACHE_STALE_FOR, CACHE_TTL, NEGATIVE_TTL
-from dhtmeta.engine.cache import Cached, RecordCache
+from dhtmeta.engine.cache import Cached, Kind, RecordCache
 from dhtmeta.store.store import MEMORY, Store, StoredItem
 from dhtmeta.values.item import SignedItem, encode_value
 from dhtmeta.values.keys import Identity
@@ -208,3 +208,72 @@ async def test_without_learning_every_record_has_the_lifetime_of_the_settings(
     cache = RecordCache(store, seed=1, ttl=60.0, learn=False)
     assert fresh_for(cache.learn(TARGET, record(1, int(NOW) - 86_400), NOW)) == 60.0
     assert fresh_for(cache.learn(TARGET, record(2, int(NOW), port=2), NOW + 50)) == 60.0
+
+
+async def test_who_was_renewed_once_is_taken_for_one_who_was_renewed_before(
+    cache: RecordCache,
+) -> None:
+    cache.learn(TARGET, record(1, int(NOW) - 3600), NOW)
+    anew = fresh_for(cache.learn(TARGET, record(2, int(NOW) + 100), NOW + 300))
+    same = RecordCache(cache._store, seed=2)
+    cache._store.floors.clear()
+    same.learn(TARGET, record(1, int(NOW) - 3600), NOW)
+    assert anew > fresh_for(same.learn(TARGET, record(1, int(NOW) - 3600), NOW + 300))
+
+
+async def test_what_a_first_lookup_meets_on_its_way_is_no_change(cache: RecordCache) -> None:
+    cache.learn(TARGET, signed(b"old", 1), NOW, first=True)
+    found = cache.learn(TARGET, signed(b"new", 9), NOW + 1, first=True)
+    assert fresh_for(found) == pytest.approx(CACHE_TTL)
+
+
+async def test_a_seq_that_is_a_time_counts_as_one_change(cache: RecordCache) -> None:
+    other = Identity.generate()
+    lifetimes = []
+    for identity, step in ((IDENTITY, 1), (other, 1_000_000)):
+        for number in range(2):
+            v = encode_value(b"v%d" % number)
+            item = SignedItem.sign(identity, v, 1 + number * step)
+            cached = cache.learn(item.target, item, NOW + 300 * number)
+        lifetimes.append(fresh_for(cached))
+    assert lifetimes[0] == lifetimes[1]
+
+
+async def test_to_be_told_the_same_again_keeps_nothing_fresh(cache: RecordCache) -> None:
+    first = cache.learn(TARGET, signed(b"x", 1), NOW)
+    for source in ("exchange", "registry"):
+        assert cache.learn(TARGET, signed(b"x", 1), NOW + 200, source) is first
+    assert cache.fresh(TARGET, NOW + CACHE_TTL) is None
+
+
+async def test_it_is_looked_for_anew_when_it_would_be_judged_stale(store: Store) -> None:
+    cache = RecordCache(store, seed=1, signed_for=7200.0)
+    held = cache.learn(TARGET, record(1, int(NOW) - 7000), NOW)
+    assert fresh_for(held) == 200.0
+    cache = RecordCache(store, seed=1, signed_for=7200.0)
+    held = cache.learn(TARGET, record(1, int(NOW) - 8000), NOW)  # nothing to look for any more
+    assert fresh_for(held) > CACHE_TTL
+
+
+async def test_no_floor_falls_whatever_the_clock_does(cache: RecordCache) -> None:
+    cache.learn(TARGET, signed(b"new", 9), 3600.0)  # a clock that has not been set
+    for number in range(5):
+        other = Identity.generate()
+        item = SignedItem.sign(other, encode_value(number), 1)
+        cache.learn(item.target, item, NOW + number)
+    for now in (NOW, 100.0, NOW + 86_400 * 365):
+        assert cache.floor(TARGET) == 9
+        assert cache.learn(TARGET, signed(b"old", 8), now) is None
+
+
+async def test_what_all_are_gone_through_for_is_there_without_decoding(
+    cache: RecordCache,
+) -> None:
+    kept = cache.learn(TARGET, record(1, int(NOW)), NOW)
+    assert kept is not None
+    assert kept.kind == Kind("", serves_others=False)
+    plain = Identity.generate()
+    item = SignedItem.sign(plain, encode_value(b"x"), 1)
+    other = cache.learn(item.target, item, NOW)
+    assert other is not None
+    assert other.kind is None

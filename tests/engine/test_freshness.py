@@ -70,8 +70,11 @@ def test_habits_may_change() -> None:
 
 
 def test_a_jump_in_seq_is_not_taken_for_so_many_changes() -> None:
-    sane = looked_again(Habit(0.0, 0.0), TTL, CHANGES_AT_ONCE, TTL)
-    assert looked_again(Habit(0.0, 0.0), TTL, 2**62, TTL) == sane
+    one, some, too_many, far = (
+        looked_again(Habit(0.0, 0.0), TTL, changes, TTL).changes
+        for changes in (1, CHANGES_AT_ONCE, CHANGES_AT_ONCE + 1, 2**62)
+    )
+    assert (one, some, too_many, far) == (1, CHANGES_AT_ONCE, 1, 1)
 
 
 @given(

@@ -49,7 +49,13 @@ def read(path: Path) -> Results:
 
 def _is_run(said: dict[str, Any]) -> bool:
     """Whether it has what every run and all of its rows have."""
-    return said.keys() >= RUN and all(row.keys() >= ROW for row in said["rows"])
+    dicts = all(isinstance(said[name], dict) for name in ("machine", "versions", "series"))
+    return said.keys() >= RUN and dicts and all(_is_row(row) for row in said["rows"])
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    numbers = (row["figure"], row["low"], row["high"])
+    return row.keys() >= ROW and all(isinstance(one, int | float | None) for one in numbers)
 
 
 def kept(name: str, directory: Path = RESULTS) -> Results:

@@ -132,3 +132,24 @@ def test_json_is_one_object_a_ratio_and_nothing_else(
     fails(baseline, as_json=True)
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)["part"] == "tiny/part"
+
+
+def test_a_ratio_that_has_no_figure_any_more_fails(
+    finds: Measure, baseline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = replace(RATIO, what="another")
+    finds(found(other))
+    assert fails(baseline)
+    assert f"no figure any more of tiny/part: {RATIO.what}" in capsys.readouterr().out
+    finds(found(replace(RATIO, figure=None), other))
+    assert fails(baseline)
+
+
+def test_a_ratio_to_a_peer_that_is_missing_now_does_not(finds: Measure, tmp_path: Path) -> None:
+    beside = replace(RATIO, what="decode, beside fastbencode")
+    finds(found(RATIO, beside))
+    check(tmp_path / "quick", tmp_path, keep=True, as_json=False)
+    finds(found(RATIO, missing="fastbencode: not installed"))
+    assert not fails(tmp_path / "quick")
+    finds(found(RATIO))
+    assert fails(tmp_path / "quick")

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bench.catalogue import BENCHES
-from bench.command import bench
+from bench.command import FRESH, bench
 from bench.report import Part, Row
 from bench.results import QUICK, RESULTS, keep, path_of, read
 from bench.scenario import Bench, Options
@@ -148,3 +148,49 @@ def test_a_page_without_the_second_marker_is_left_alone_and_named(
     with pytest.raises(CallerError, match=r"page\.md has no"):
         put_tables(page, ["bulk"])
     assert page.read_text() == text
+
+
+def test_a_part_that_fails_does_not_end_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(options: Options) -> Part:
+        raise ZeroDivisionError("a defect")
+
+    tiny = Bench("tiny", "A tiny one.", {"bad": fail, "good": lambda options: Part([RATIO])})
+    monkeypatch.setattr("bench.command.BENCHES", {"tiny": tiny})
+    result = call("all", "--to", tmp_path)
+    assert result.exit_code == 1
+    assert "failed: tiny/bad: ZeroDivisionError: a defect" in result.stderr
+    assert list(read(path_of("tiny", tmp_path))) == ["good"]
+
+
+def test_where_results_cannot_be_kept_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Options] = []
+
+    def part(options: Options) -> Part:
+        measured.append(options)
+        return Part([RATIO])
+
+    monkeypatch.setattr("bench.command.BENCHES", {"tiny": Bench("tiny", "", {"part": part})})
+    path_of("tiny", tmp_path).write_text('{"x":')
+    (tmp_path / "file").touch()
+    for directory in (tmp_path, tmp_path / "file" / "below"):
+        assert isinstance(call("all", "--to", directory).exception, CallerError)
+    assert measured == []
+
+
+@pytest.mark.parametrize(
+    ("words", "directory"),
+    [(("--quick",), FRESH), (("--seed", "7"), FRESH), (("--records", "9"), FRESH), ((), RESULTS)],
+)
+def test_only_usual_runs_are_the_results_of_the_checkout(
+    words: tuple[str, ...], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept_in: list[Path] = []
+    monkeypatch.setattr("bench.command.run_all", lambda jobs, options, on_run: [])
+    monkeypatch.setattr("bench.command.check_directory", lambda to, names: None)
+    monkeypatch.setattr("bench.command.write_page", kept_in.append)
+    assert call("hit-rate", *words).exit_code == 0
+    assert kept_in == [directory]

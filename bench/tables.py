@@ -1,5 +1,6 @@
 """How results look as tables: on a screen, and in Markdown between two markers of a page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.report import RATIO
 from bench.results import kept
 from dhtmeta.errors import CallerError
 
@@ -76,28 +78,40 @@ def seconds(time: float) -> str:
 
 
 def put_tables(page: Path, names: Sequence[str]) -> None:
-    """Write rows with a bar, or to be told, anew, where `page` has the markers of a bench.
+    """Write tables anew where `page` has the markers of a bench: rows with a bar, or to be told.
 
-    These are `<!-- bench: NAME -->` and `<!-- /bench -->`, each in a line of its own.
+    These are `<!-- bench: NAME -->`, or `<!-- bench: NAME PART … -->` for some parts alone, and
+    `<!-- /bench -->`, each in a line of its own. Of a part without such rows all ratios are shown.
     """
     old = text = page.read_text(encoding="utf-8")
     for name in names:
-        head, start, rest = text.partition(f"<!-- bench: {name} -->\n")
-        between, end, tail = rest.partition(END)
-        if start and (not end or "<!-- bench: " in between):
-            raise CallerError(f"{page} has no {END} after its {start.strip()}")
-        if start:
-            text = head + start + _markdown(name) + end + tail
+        text = _filled(page, text, name)
     if text != old:
         page.write_text(text, encoding="utf-8")
 
 
-def _markdown(name: str) -> str:
-    rows = [
-        row for part in kept(name).values() for row in part["rows"] if row["bar"] or row.get("told")
-    ]
+def _filled(page: Path, text: str, name: str) -> str:
+    """Return the text with all tables of one bench in it."""
+    done = ""
+    while start := re.search(rf"<!-- bench: {name}((?: [\w-]+)*) -->\n", text):
+        between, end, tail = text[start.end() :].partition(END)
+        if not end or "<!-- bench: " in between:
+            raise CallerError(f"{page} has no {END} after its {start[0].strip()}")
+        done += text[: start.end()] + _markdown(name, start[1].split())
+        text = end + tail
+    return done + text
+
+
+def _markdown(name: str, parts: Sequence[str]) -> str:
+    runs = kept(name)
+    rows = [row for part in parts or runs if part in runs for row in _told(runs[part]["rows"])]
     lines = ["| row | measured | bar | holds |", "|---|---|---|---|", *map(line, rows)]
     return "\n".join(lines) + "\n"
+
+
+def _told(rows: Rows) -> Rows:
+    told = [row for row in rows if row["bar"] or row.get("told")]
+    return told or [row for row in rows if row["unit"] == RATIO]
 
 
 def line(row: Mapping[str, Any]) -> str:

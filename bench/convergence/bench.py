@@ -14,7 +14,7 @@ BENCH = Bench(
         "by-dht": parts.by_dht,
         "two-hundred": parts.two_hundred,
     },
-    (),
+    ("survivors",),
     plots.draw,
     why_not=why_not,
 )

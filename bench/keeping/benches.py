@@ -7,7 +7,8 @@ SURVIVAL = Bench(
     "survival",
     "What stays retrievable on 20,000 simulated nodes that die, and what that costs.",
     {"law": survival.law, "fast": survival.fast, "outage": survival.outage},
-    draw=plots.survival,
+    ("fast",),
+    plots.survival,
 )
 BULK = Bench(
     "bulk",

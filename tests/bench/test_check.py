@@ -12,9 +12,8 @@ from bench.report import Part, Row
 from bench.results import path_of, read
 from bench.scenario import Bench, Options
 from dhtmeta.errors import CallerError
-from tests.bench.rows import RATIO, SLOWER
+from tests.bench.rows import RATIO, SECONDS, SLOWER
 
-SECONDS = Row("p50", 1.0, " s", better="lower")
 Measure = Callable[..., None]
 
 

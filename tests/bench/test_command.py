@@ -14,7 +14,7 @@ from bench.results import QUICK, RESULTS, keep, path_of, read
 from bench.scenario import Bench, Options
 from bench.tables import END, put_tables
 from dhtmeta.errors import CallerError
-from tests.bench.rows import RATIO, SLOWER, run
+from tests.bench.rows import RATIO, SECONDS, SLOWER, run
 
 
 def call(*words: str | Path) -> Result:
@@ -137,6 +137,19 @@ def test_tables_are_written_between_the_markers_only(
         "|---|---|---|---|",
         r"| a \| b | 0.5x | <= 0.6 | yes |",
     ]
+
+
+def test_a_table_may_be_of_some_parts_and_one_without_bars_shows_its_ratios(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bare = replace(RATIO, what="no bar", bar=None)
+    parts = {"a": run(RATIO), "b": run(bare, SECONDS), "c": run(SECONDS)}
+    monkeypatch.setattr("bench.tables.kept", lambda name: parts)
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- bench: tiny{part} -->\n{END}\n" for part in (" b c", " a", "")))
+    put_tables(page, ["tiny"])
+    tables = [one.split(END)[0].count("0.5x") for one in page.read_text().split("<!-- bench: ")]
+    assert tables == [0, 1, 1, 2]
 
 
 @pytest.mark.parametrize("rest", ["all of this\n", f"<!-- bench: x -->\n{END}\n"])

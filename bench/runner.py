@@ -12,7 +12,7 @@ from bench.results import keep, path_of, read, run_of
 from bench.scenario import PROGRESS, Bench, Options
 
 INCHES = (11.0, 4.5)
-DOTS = 110  # an inch of a plot
+DOTS = 80  # an inch of a plot
 Job = tuple[Bench, str]
 OnRun = Callable[[Bench, str, dict[str, Any]], None]
 

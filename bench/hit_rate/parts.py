@@ -17,6 +17,10 @@ from dhtmeta.testing.sim_loop import sim_run
 SAMPLES = 400  # lookups on the simulated DHT, of which each takes one
 WITHOUT_WAITING, FEWER, NOT_MORE = 0.99, 0.5, 1.0  # the bars, for 200 peers
 BARRED = 200
+LARGE, LONG = (
+    1000,
+    600,
+)  # with more peers than that a trace is so long (s): 10,000 ask 400 times a second
 TRACES = 5  # seeds, for the spread
 LAWS = {
     "each signed anew hourly": Law(signed_anew=HOUR),
@@ -58,9 +62,10 @@ def of_size(peers: int) -> Run:
     def run(options: Options) -> Part:
         seeds = range(options.seed, options.seed + _traces(options, peers))
         lookups = measured(options.value("samples", SAMPLES, 100))
+        seconds = LONG if peers > LARGE else 3600
         found: dict[str, list[Played]] = {name: [] for name in POLICIES}
         for seed in counted(f"{peers:,} peers", seeds, len(seeds)):
-            trace = Trace(peers, seed, Law(), options.value("seconds", 3600, 3600))
+            trace = Trace(peers, seed, Law(), options.value("seconds", seconds, seconds))
             for name, runs in found.items():
                 runs.append(played(trace, name, lookups, seed))
         return _part(peers, found, len(seeds))
@@ -69,7 +74,7 @@ def of_size(peers: int) -> Run:
 
 
 def _traces(options: Options, peers: int) -> int:
-    full = 1 if peers > 1000 else 2 if peers > BARRED else TRACES
+    full = 1 if peers > LARGE else 2 if peers > BARRED else TRACES
     return options.value("traces", full, 1 if peers > BARRED else 3)
 
 

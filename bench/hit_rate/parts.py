@@ -62,10 +62,9 @@ def of_size(peers: int) -> Run:
     def run(options: Options) -> Part:
         seeds = range(options.seed, options.seed + _traces(options, peers))
         lookups = measured(options.value("samples", SAMPLES, 100))
-        seconds = LONG if peers > LARGE else 3600
         found: dict[str, list[Played]] = {name: [] for name in POLICIES}
         for seed in counted(f"{peers:,} peers", seeds, len(seeds)):
-            trace = Trace(peers, seed, Law(), options.value("seconds", seconds, seconds))
+            trace = Trace(peers, seed, Law(), options.value("seconds", 3600, 3600))
             for name, runs in found.items():
                 runs.append(played(trace, name, lookups, seed))
         return _part(peers, found, len(seeds))

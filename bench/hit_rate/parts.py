@@ -17,10 +17,7 @@ from dhtmeta.testing.sim_loop import sim_run
 SAMPLES = 400  # lookups on the simulated DHT, of which each takes one
 WITHOUT_WAITING, FEWER, NOT_MORE = 0.99, 0.5, 1.0  # the bars, for 200 peers
 BARRED = 200
-LARGE, LONG = (
-    1000,
-    600,
-)  # with more peers than that a trace is so long (s): 10,000 ask 400 times a second
+LARGE = 1000  # with more peers than that, one trace has to do
 TRACES = 5  # seeds, for the spread
 LAWS = {
     "each signed anew hourly": Law(signed_anew=HOUR),

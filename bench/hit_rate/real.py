@@ -158,8 +158,8 @@ def _in_virtual_time(trace: Trace, lookups: Lookups, name: str, seed: int) -> Pl
         policy = _policy(name, carrier, len(trace.peers), seed, unix)
         now = asyncio.get_running_loop().time
         try:
-            traffic = lambda: (carrier.lookups, carrier.datagrams)  # noqa: E731 - said in place
-            return await Player(trace, policy, traffic, now).play()
+            player = Player(trace, policy, lambda: (carrier.lookups, carrier.datagrams), now)
+            return await player.play()
         finally:
             await policy.close()
 

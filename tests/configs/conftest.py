@@ -16,7 +16,7 @@ from dhtmeta.daemon.status import State, Status
 from dhtmeta.node import Node
 from dhtmeta.testing.swarm import Swarm
 from tests.configs.promql import grouped_by, selectors
-from tests.conftest import make_node
+from tests.conftest import resident_node
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FROM_PROMETHEUS = {"up"}  # what it adds by itself
@@ -55,7 +55,7 @@ async def exported(
     swarm: Swarm, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Exported]:
     """Return what a daemon exports that has answered a request."""
-    async with make_node(swarm, tmp_path_factory.mktemp("exported")) as node:
+    async with resident_node(swarm, tmp_path_factory.mktemp("exported")) as node:
         yield _read(await _exported_by(node))
 
 

@@ -124,13 +124,13 @@ def test_a_common_quota_is_of_everybody() -> None:
 
 
 async def test_who_has_a_record_renewed_ahead_of_his_next_query_asks_the_network(
-    swarm: Swarm, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    own_swarm: Swarm, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(records, "GETS_IN_ALL", 2)
     held, start = signed(), clock.now
     codes: list[int] = []
     async with (
-        make_node(swarm, tmp_path, clock=clock) as node,
+        make_node(own_swarm, tmp_path, clock=clock) as node,
         serving(node, gets_per_minute=1) as served,
     ):
         assert (await served.put(held)).status == 201

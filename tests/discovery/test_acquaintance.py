@@ -31,11 +31,11 @@ def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_asyncio.fixture
-async def node(swarm: Swarm, tmp_path: Path) -> AsyncIterator[Node]:
+async def node(own_swarm: Swarm, tmp_path: Path) -> AsyncIterator[Node]:
     settings = Settings()
     settings.peer_discovery.lan = False
     settings.peer_discovery.allow_non_global = True
-    async with make_node(swarm, tmp_path, settings=settings) as opened:
+    async with make_node(own_swarm, tmp_path, settings=settings) as opened:
         yield opened
 
 

@@ -240,7 +240,7 @@ def test_the_port_of_our_exchange_is_named_where_the_operator_names_another(
 
 
 async def test_an_announce_that_ended_begins_anew(
-    swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ourselves_module, "RELAY_POLL", 0.001)
     begun: list[int] = []
@@ -250,7 +250,7 @@ async def test_an_announce_that_ended_begins_anew(
             begun.append(port)
             raise ZeroDivisionError
 
-    async with make_node(swarm, tmp_path) as node:
+    async with make_node(own_swarm, tmp_path) as node:
         ourselves = (await node.open_discovery("t")).ourselves
         monkeypatch.setattr(ourselves, "_to_announce", lambda: {("t", 30906)})
         monkeypatch.setattr(ourselves, "topic_source", lambda topic: Broken())
@@ -260,8 +260,10 @@ async def test_an_announce_that_ended_begins_anew(
         await asyncio.wait([announcing])
 
 
-async def test_a_visit_whose_search_has_ended_searches_anew(swarm: Swarm, tmp_path: Path) -> None:
-    async with make_node(swarm, tmp_path) as node:
+async def test_a_visit_whose_search_has_ended_searches_anew(
+    own_swarm: Swarm, tmp_path: Path
+) -> None:
+    async with make_node(own_swarm, tmp_path) as node:
         ended = await searching(node)
         ended.cancel()
         await asyncio.wait([ended])

@@ -17,8 +17,15 @@ from tests.conftest import Clock, make_node
 
 
 @pytest_asyncio.fixture
-async def node(swarm: Swarm, tmp_path: Path, clock: Clock) -> AsyncIterator[Node]:
-    async with make_node(swarm, tmp_path, clock=clock) as opened:
+async def node(own_swarm: Swarm, tmp_path: Path, clock: Clock) -> AsyncIterator[Node]:
+    async with make_node(own_swarm, tmp_path, clock=clock) as opened:
+        yield opened
+
+
+@pytest_asyncio.fixture
+async def writer(own_swarm: Swarm, tmp_path: Path) -> AsyncIterator[Node]:
+    """Run another node of that swarm, which publishes."""
+    async with make_node(own_swarm, tmp_path / "writer") as opened:
         yield opened
 
 

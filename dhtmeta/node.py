@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import math
 import random
@@ -12,40 +11,33 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Container,
     Iterator,
     Mapping,
     Sequence,
 )
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from dhtmeta import config
 from dhtmeta._fast.bencode import Value
 from dhtmeta.config import CarrierName
 from dhtmeta.const import (
-    CARRIERS,
     DUE_AHEAD,
     FIND_DEADLINE,
     FINISH_INTERVAL,
     LOOKUP_DEADLINE,
-    PEERS_RELOOK,
-    PEERS_SLICE,
     PUT_DEADLINE,
     RELAY_WAIT,
     STALE_AFTER_INTERVALS,
 )
-from dhtmeta.dht.address import any_address, any_local, format_address, parse_address, resolve
 from dhtmeta.dht.carrier import Carrier
-from dhtmeta.dht.direct.carrier import DirectCarrier
-from dhtmeta.dht.direct.udp import UdpSocket
-from dhtmeta.dht.libtorrent import LibtorrentCarrier
-from dhtmeta.dht.saved import Saved, claim, read_saved, saved_path, write_saved
+from dhtmeta.dht.station import Station
+from dhtmeta.discovery.around import Around
+from dhtmeta.discovery.company import Company
 from dhtmeta.discovery.peer import Peer
 from dhtmeta.engine.cache import RecordCache
-from dhtmeta.engine.connectability import Judge, Verdict
+from dhtmeta.engine.connectability import Judge
 from dhtmeta.engine.counts import Counts
 from dhtmeta.engine.look import Keeper
 from dhtmeta.engine.planner import Planner
@@ -58,14 +50,10 @@ from dhtmeta.errors import (
     DeadlineExceeded,
     DhtmetaError,
     InvalidKey,
-    InvalidRecord,
     KeyFileError,
-    LocalError,
     NetworkUnreachable,
-    PortError,
     RemoteError,
 )
-from dhtmeta.krpc.compact import Contact
 from dhtmeta.store.due import Totals
 from dhtmeta.store.ledger import Ledger
 from dhtmeta.store.store import KnownPeer, Store
@@ -84,7 +72,7 @@ from dhtmeta.values.node_id import parse_public_key, peer_id
 from dhtmeta.values.record import NodeRecord
 from dhtmeta.values.successor import successor_of, successor_value
 
-if TYPE_CHECKING:  # QUIC takes 135 ms to import (FACTS): see `open_discovery`
+if TYPE_CHECKING:  # QUIC takes 135 ms to import (FACTS)
     from dhtmeta.discovery.finder import Finder
 
 log = logging.getLogger(__name__)
@@ -121,28 +109,20 @@ class Node:
         self.clock = clock or time.time
         self._keys = Path(keys) if keys is not None else self.settings.keys
         self._store_url = store or self.settings.store_url
-        self._bootstrap = (
-            self.settings.dht.bootstrap_nodes if bootstrap is None else list(bootstrap)
-        )
         self.listen = listen or self.settings.dht.listen or None
-        self._carrier_name = _carrier_name(carrier or self.settings.dht.carrier)
+        self._station = Station(
+            self.settings.dht.bootstrap_nodes if bootstrap is None else list(bootstrap),
+            self.listen,
+            carrier or self.settings.dht.carrier,
+            Path(state or config.data_home() / "dht"),
+            serve=serve,
+        )
         self._serve = serve
         self._offline = offline
         self._identity: Identity | None = None
-        self._libtorrent: LibtorrentCarrier | None = None  # the node, whatever the carrier
-        self._carrier: Carrier | None = None
-        self._opened = contextlib.AsyncExitStack()
-        self._local = any_local([parse_address(one) for one in self._bootstrap])
-        self._saved_path = saved_path(Path(state or config.data_home() / "dht"), self._bootstrap)
-        self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
-        self._claim: IO[bytes] | None = None
-        self._known_to_others = False
-        self._finder: Finder | None = None
         self._former_ids: set[bytes] = set()  # peer ids of the keys we had before
-        self._finding = asyncio.Lock()
-        self._search: asyncio.Task[None] | None = None  # where nobody else runs the finder
-        self._is_visiting = False
-        self._allow_non_global = False
+        self._opened = contextlib.AsyncExitStack()
+        self._writer_lock = WriterLock(self._keys / PRIVATE_FILE)
         self.counts = Counts()
         self.key_failure: str | None = None  # what is wrong with our key files
 
@@ -162,12 +142,14 @@ class Node:
             self._store = await Store.open(self._store_url, self.clock, cleanup_interval=cleaned)
             opened.push_async_callback(self._store.close)
             if not self._offline:
-                opened.push_async_callback(self._stop_carrier)
-                await self._start_carrier()
+                opened.push_async_callback(self._station.close)
+                await self._station.start()
             self._assemble()
             opened.push_async_callback(self._resolver.close)
-            if self._serve and self._carrier is not None and not self._carrier.signs_itself:
+            carrier = self._station.carrier
+            if self._serve and carrier is not None and not carrier.signs_itself:
                 opened.push_async_callback(_cancelled, asyncio.create_task(self._finish()))
+            opened.push_async_callback(self._company.close)
             self._opened = opened.pop_all()
         return self
 
@@ -178,77 +160,6 @@ class Node:
         trace: TracebackType | None,
     ) -> None:
         await self._opened.aclose()
-
-    async def _start_carrier(self) -> None:
-        """Start where others know us, if that is free and nobody else is us now."""
-        self._claim = claim(self._saved_path)
-        saved = read_saved(self._saved_path) if self._claim else Saved()
-        if self.listen is None and saved.port:
-            with contextlib.suppress(PortError):
-                known = any_address(self._local, saved.port)
-                return await self._open_carrier(known, saved, serve=True)
-            saved = Saved(contacts=saved.contacts)
-        return await self._open_carrier(self.listen, saved, serve=self._serve)
-
-    async def _open_carrier(self, listen: str | None, saved: Saved, *, serve: bool) -> None:
-        """Start the libtorrent node and, where that is the carrier, our own lookups beside it."""
-        node = LibtorrentCarrier(self._bootstrap, listen, serve=serve, saved_state=saved.state)
-        await node.start()
-        try:
-            direct = self._carrier_name == "direct"
-            self._carrier = await self._beside(node, saved.contacts) if direct else node
-        except BaseException:
-            await node.close()
-            raise
-        self._libtorrent = node
-        self._known_to_others = serve
-
-    async def _beside(self, node: LibtorrentCarrier, contacts: Sequence[Contact]) -> Carrier:
-        """Start our own lookups one port above `node`, or on any free one if that is taken.
-
-        Nodes that take a put list its sender (FACTS). libtorrent comes back under its id and port,
-        and so this does, whose own follow from them.
-        """
-        host, port = node.session.endpoint
-        ids = node.session.node_ids()
-
-        def beside(port: int) -> DirectCarrier:
-            socket = UdpSocket(format_address((host, port)))
-            return DirectCarrier(
-                node,
-                socket,
-                contacts=contacts,
-                node_id=_node_id_beside(ids),
-                also_us=ids,
-                local=self._local,
-            )
-
-        carrier = beside(port + 1 if port < 65535 else 0)
-        try:
-            await carrier.start()
-        except PortError:  # somebody has it
-            carrier = beside(0)
-            await carrier.start()
-        return carrier
-
-    async def _stop_carrier(self) -> None:
-        carrier, self._carrier = self._carrier, None
-        if carrier is None or self._libtorrent is None:
-            if self._claim is not None:
-                self._claim.close()
-            return
-        try:
-            if self._claim is not None and await carrier.live_nodes():
-                port = self._libtorrent.session.endpoint[1] if self._known_to_others else 0
-                contacts = carrier.contacts() if isinstance(carrier, DirectCarrier) else ()
-                saved = Saved(carrier.saved_state(), port, tuple(contacts))
-                write_saved(self._saved_path, saved)
-        except OSError as error:
-            log.warning("the next start will be slower: %s", error)
-        finally:
-            if self._claim is not None:
-                self._claim.close()
-            await carrier.close()
 
     async def _finish(self) -> None:
         """Finish what an earlier process began to publish; whatever fails is only logged."""
@@ -266,8 +177,8 @@ class Node:
     def _assemble(self) -> None:
         cached, found = self.settings.metadata_cache, self.settings.peer_discovery
         again, interval = self.settings.republish, self.settings.dht.metadata_republish_interval
-        allow = self._local if found.allow_non_global is None else found.allow_non_global
-        self._allow_non_global = allow
+        local = self._station.is_local
+        allow = local if found.allow_non_global is None else found.allow_non_global
         cache = RecordCache(
             self._store,
             seed=secrets.randbits(64),
@@ -279,9 +190,10 @@ class Node:
         )
         judge = Judge(republish_interval=interval, allow_non_global=allow)
         self._resolver = Resolver(cache, self._network, judge, self.clock)
+        self._company = self._keeping_company(allow)
         network, clock = self._network, self.clock
         ledger = self._ledger = Ledger(self._store)
-        ledger.on_reserved = self._show
+        ledger.on_reserved = self._company.published
         jitter = random.SystemRandom()
         self.planner = Planner(jitter, interval=interval, max_loss=again.max_loss)
         self._publisher = Publisher(cache, ledger, network, clock, self.planner)
@@ -307,19 +219,35 @@ class Node:
             min(DUE_AHEAD, interval / 12),
         )
 
+    def _keeping_company(self, allow_non_global: bool) -> Company:
+        station = self._station
+        around = Around(
+            settings=self.settings,
+            identity=lambda: self.identity,
+            store=self._store,
+            resolver=self._resolver,
+            carrier=self._network,
+            dht_port=lambda: self.endpoint[1] if station.known_to_others else 0,
+            outside=lambda: station.outside,
+            clock=self.clock,
+            allow_non_global=allow_non_global,
+        )
+        return Company(around, lambda: {self.own_id, *self._former_ids}, lambda: self.endpoint[0])
+
     def _network(self) -> Carrier:
-        if self._carrier is None:
+        if self._station.carrier is None:
             raise NetworkUnreachable(
                 "this node was opened offline" if self._offline else "this node is closed"
             )
-        return self._carrier
+        return self._station.carrier
 
     @property
     def endpoint(self) -> tuple[str, int]:
         """Where we listen: (ip, UDP port); NetworkUnreachable if the node is offline or closed."""
         self._network()
-        assert self._libtorrent is not None
-        return self._libtorrent.session.endpoint
+        endpoint = self._station.endpoint
+        assert endpoint is not None
+        return endpoint
 
     @property
     def carrier(self) -> Carrier:
@@ -405,7 +333,7 @@ class Node:
         `keep` says whether a daemon on this store keeps it alive from then on, `origin` for whom:
         "local" or "http". Needs the direct carrier; raises what `Publisher.put` does.
         """
-        self._known_to_others = True
+        self._station.known_to_others = True
         putting = self._publisher.put(item, deadline, cas=cas, keep=keep, origin=Origin(origin))
         if origin == Origin.HTTP:
             return await putting  # no publish of ours: HTTP counts its answers itself
@@ -413,7 +341,7 @@ class Node:
 
     async def _counted(self, publishing: Awaitable[T]) -> T:
         """Count how it ends, and remember that nodes that take a put list its sender (FACTS)."""
-        self._known_to_others = True
+        self._station.known_to_others = True
         try:
             published = await publishing
         except CallerError:
@@ -423,13 +351,8 @@ class Node:
             raise
         self.counts.publishes_ok += published is not None
         if isinstance(published, Published):
-            self._show(published.item)
+            self._company.published(published.item)
         return published
-
-    def _show(self, item: SignedItem) -> None:
-        """Have peers see our record as soon as it is on our disk, however long the DHT takes."""
-        if self._finder is not None:
-            self._finder.published(item)
 
     # who is out there
 
@@ -443,38 +366,7 @@ class Node:
         told that we are there.
         Raises PortError where the port cannot be had, CallerError for a second topic.
         """
-        async with self._finding:
-            if self._finder is None:
-                wanted = self.settings.peer_discovery.topic if topic is None else topic
-                self._finder = await self._start_finder(wanted, listen)
-            elif topic and topic != self._finder.topic:
-                looks_for = repr(self._finder.topic) if self._finder.topic else "no topic"
-                raise CallerError(f"this node looks for {looks_for}: open another for {topic!r}")
-        return self._finder
-
-    async def _start_finder(self, topic: str, listen: str | None) -> "Finder":
-        from dhtmeta.discovery.around import Around
-        from dhtmeta.discovery.finder import Finder
-
-        around = Around(
-            settings=self.settings,
-            identity=lambda: self.identity,
-            store=self._store,
-            resolver=self._resolver,
-            carrier=self._network,
-            dht_port=lambda: self.endpoint[1] if self._known_to_others else 0,
-            outside=lambda: self._libtorrent.outside if self._libtorrent is not None else None,
-            clock=self.clock,
-            allow_non_global=self._allow_non_global,
-            visiting=listen is None,
-        )
-        finder = Finder(
-            around, listen or f"{_host(self.endpoint[0])}:0", topic, random.SystemRandom()
-        )
-        await finder.start()
-        self._opened.push_async_callback(finder.close)
-        self._is_visiting = listen is None
-        return finder
+        return await self._company.open(topic, listen)
 
     async def peers(
         self,
@@ -489,35 +381,16 @@ class Node:
         for them, for `deadline` seconds at most; from then on they are found behind what goes on.
         Offline it lists who is known. Raises CallerError where no topic is named at all.
         """
-        topic = self._topic(topic)
-        if self._carrier is not None:
-            finder = await self._searching(topic)
-            if not finder.is_settled:
-                await finder.settled(deadline)
-        return [peer for peer in self.known(topic) if not connectable or peer.connectable]
+        return await self._company.found(topic, connectable=connectable, deadline=deadline)
 
-    async def watch_peers(self, topic: str | None = None) -> AsyncIterator[Peer]:
+    def watch_peers(self, topic: str | None = None) -> AsyncIterator[Peer]:
         """Yield each peer of `topic`, and again whenever it is judged otherwise, without end.
 
         That is, when its verdict or address has changed; a peer who says something new is judged
         at once, all others every PEERS_RELOOK seconds. Raises NetworkUnreachable if the node is
         offline or closed, CallerError as `peers` does.
         """
-        topic = self._topic(topic)
-        finder = await self._searching(topic)
-        news, told = asyncio.Event(), _Told()
-        with finder.hearing(news.set):
-            while self._carrier is not None:
-                news.clear()
-                for i, peer in enumerate(self.known(topic), 1):
-                    if told.is_news(peer):
-                        yield peer
-                    if i % PEERS_SLICE == 0:
-                        await asyncio.sleep(0)
-                told.forget_all_but(self._store.peers)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(PEERS_RELOOK):
-                        await news.wait()
+        return self._company.watched(topic)
 
     async def connect(self, address: str, topic: str | None = None) -> Peer:
         """Connect to the peer whose exchange is at "HOST:PORT" (UDP), and return who that is.
@@ -527,69 +400,18 @@ class Node:
         what is no address, NetworkUnreachable where nobody answers, NotProven for who does not
         prove its key.
         """
-        endpoint = parse_address(address)
-        finder = await self.open_discovery(topic)
-        found = (await resolve([endpoint], finder.exchange.family)).get(endpoint)
-        if found is None:
-            raise NetworkUnreachable(f"{endpoint[0]} cannot be resolved: give its IP address")
-        try:
-            link = await finder.connect(found)
-            for _ in range(2):  # what it told has come by the first answer, what we asked by then
-                await link.measure()
-        except DeadlineExceeded as error:
-            raise NetworkUnreachable(
-                f"nobody answers at {address}, UDP: is that where its exchange listens?"
-            ) from error
-        return await self._met(link.public_key, link.peer_id)
-
-    async def _met(self, public_key: bytes, peer_id: bytes) -> Peer:
-        """Return what is known of somebody who is connected, looking up what is not."""
-        with contextlib.suppress(RemoteError, LocalError, DeadlineExceeded):
-            if self._resolver.cache.usable(peer_id, self.clock()) is None:
-                await self._resolver.query(public_key, deadline=LOOKUP_DEADLINE)
-        now = self.clock()
-        met = KnownPeer(public_key, source="exchange", first_seen=now, last_seen=now)
-        return self.peer(peer_id, self._store.peers.get(peer_id, met))
-
-    def _topic(self, topic: str | None) -> str:
-        if topic is None:
-            looks_for = self._finder.topic if self._finder is not None else ""
-            topic = looks_for or self.settings.peer_discovery.topic
-        if not topic:
-            raise CallerError("whose peers? name a topic, or set [peer_discovery] topic")
-        return topic
-
-    async def _searching(self, topic: str) -> "Finder":
-        """Return what finds peers; it goes on until the node is closed, anew if it has ended."""
-        finder = await self.open_discovery(topic)
-        if self._is_visiting and (self._search is None or self._search.done()):
-            self._search = asyncio.create_task(finder.run())
-            self._opened.push_async_callback(_cancelled, self._search)
-        return finder
+        return await self._company.connect(address, topic)
 
     def known(self, topic: str | None = None) -> Iterator[Peer]:
         """Yield the known peers (of `topic`, or all), met last first, as they are judged now.
 
         We ourselves are none of them, nor who we were before our keys were rotated.
         """
-        own = {self.own_id, *self._former_ids}
-        for one in reversed(list(self._store.peers)):
-            known = self._store.peers.get(one)
-            if known is not None and topic in (None, known.topic) and one not in own:
-                yield self.peer(one, known)
+        return self._company.known(topic)
 
     def peer(self, peer_id: bytes, known: KnownPeer) -> Peer:
         """Return what is held of a known peer (20 bytes), judged now, without the network."""
-        now = self.clock()
-        held = self._resolver.cache.usable(peer_id, now)
-        peer = Peer(known.public_key, known.topic, known.source, known.first_seen, known.last_seen)
-        if held is None:
-            return peer
-        peer = replace(peer, seq=held.item.seq, age=max(0.0, now - held.fetched_at))
-        with contextlib.suppress(InvalidRecord):
-            verdict = self._resolver.judge(held)
-            return replace(peer, record=held.record(), connectability=verdict)
-        return peer
+        return self._company.peer(peer_id, known)
 
     # what is kept alive
 
@@ -704,7 +526,7 @@ class Node:
         """
         key = _key(public_key)
         seen = (b"", -1)  # whose item was yielded last, and its seq
-        while self._carrier is not None:
+        while self._station.carrier is not None:
             try:
                 answer = await self.query(key, salt=salt, policy=Policy.FRESHEST)
             except (RemoteError, NetworkUnreachable, DeadlineExceeded) as error:
@@ -717,46 +539,10 @@ class Node:
             await asyncio.sleep(interval)
 
 
-class _Told:
-    """Which peers were told of, and what."""
-
-    def __init__(self) -> None:
-        self._told: dict[bytes, tuple[Verdict | None, str]] = {}
-
-    def is_news(self, peer: Peer) -> bool:
-        """Whether there is something to tell of a peer; it counts as told."""
-        now = (peer.verdict, peer.address)
-        before = self._told.get(peer.peer_id)
-        self._told[peer.peer_id] = now
-        return before != now
-
-    def forget_all_but(self, known: Container[bytes]) -> None:
-        """Forget those who are not known any more."""
-        for gone in [one for one in self._told if one not in known]:
-            del self._told[gone]
-
-
 async def _cancelled(task: "asyncio.Task[None]") -> None:
     """Cancel a background task, and return when it has ended."""
     task.cancel()
     await asyncio.wait([task])
-
-
-def _node_id_beside(node_ids: list[bytes]) -> bytes | None:
-    """Return an id that follows from libtorrent's, but is another; None if it has none."""
-    if not node_ids:
-        return None
-    return hashlib.sha1(b"direct" + node_ids[0], usedforsecurity=False).digest()
-
-
-def _host(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _carrier_name(name: str) -> str:
-    if name not in CARRIERS:
-        raise CallerError(f"{name!r} is no carrier; known: {', '.join(CARRIERS)}")
-    return name
 
 
 def _key(public_key: bytes | str) -> bytes:

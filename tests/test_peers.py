@@ -100,7 +100,7 @@ async def test_peers_are_found_after_a_connection_by_hand(own_swarm: Swarm, tmp_
 async def test_a_peer_is_told_of_once_and_again_when_it_is_judged_otherwise(
     own_swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dhtmeta.node.PEERS_RELOOK", 1000.0)  # news come by themselves
+    monkeypatch.setattr("dhtmeta.discovery.company.PEERS_RELOOK", 1000.0)  # news come by themselves
     told: list[tuple[bytes, str | None, str]] = []
 
     async def watch(node: Node) -> None:
@@ -136,7 +136,7 @@ async def test_a_peer_is_told_of_once_and_again_when_it_is_judged_otherwise(
 async def test_who_is_judged_otherwise_without_a_word_is_told_of_too(
     own_swarm: Swarm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dhtmeta.node.PEERS_RELOOK", 0.05)
+    monkeypatch.setattr("dhtmeta.discovery.company.PEERS_RELOOK", 0.05)
     late = 0.0
     async with (
         resident(own_swarm, tmp_path / "a", "town") as one,

@@ -25,11 +25,6 @@ from tests.discovery.ends import end, signed_record, until
 SILENT: Endpoint = ("127.0.0.1", 9)  # nobody is there
 
 
-@pytest.fixture(autouse=True)
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_module, "DIAL_DEADLINE", 0.05)
-
-
 @pytest_asyncio.fixture
 async def node(own_swarm: Swarm, tmp_path: Path) -> AsyncIterator[Node]:
     settings = Settings()
@@ -66,7 +61,7 @@ async def met_twice(node: Node, finder: Finder, identity: Identity, at: Endpoint
     ],
 )
 async def test_a_silent_port_counts_only_against_who_has_an_exchange_there(
-    node: Node, protocols: list[str], verdict: Verdict
+    node: Node, protocols: list[str], verdict: Verdict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silent = Identity.generate()
     ports = [Protocol(name=name, port=SILENT[1]) for name in protocols]
@@ -74,10 +69,13 @@ async def test_a_silent_port_counts_only_against_who_has_an_exchange_there(
         finder = await node.open_discovery("liars")
         await finder.connect(other.endpoint)
         told(node, silent, SILENT, protocols=ports)
+        monkeypatch.setattr(link_module, "DIAL_DEADLINE", 0.05)
         assert await met_twice(node, finder, silent, SILENT) is verdict
 
 
-async def test_who_answered_before_and_is_silent_now_counts_as_gone(node: Node) -> None:
+async def test_who_answered_before_and_is_silent_now_counts_as_gone(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gone = Identity.generate()
     async with end() as other:
         finder = await node.open_discovery("liars")
@@ -87,6 +85,7 @@ async def test_who_answered_before_and_is_silent_now_counts_as_gone(node: Node) 
             await finder.connect(at)
         await finder.connect(other.endpoint)
         await until(lambda: finder.dialler.link_at(at) is None)
+        monkeypatch.setattr(link_module, "DIAL_DEADLINE", 0.05)
         assert await met_twice(node, finder, gone, at) is Verdict.UNREACHABLE
 
 

@@ -271,6 +271,6 @@ async def test_a_visit_whose_search_has_ended_searches_anew(
 
 
 async def searching(node: Node) -> "asyncio.Task[None]":
-    await node._searching("t")
-    assert node._search is not None
-    return node._search
+    await node._company._searching("t")
+    assert node._company._search is not None
+    return node._company._search

@@ -850,7 +850,7 @@ async def test_relays_are_tried_by_round_trip_then_load_and_the_next_where_one_r
 async def test_relays_that_are_none_or_full_or_not_there_are_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(link_module, "DIAL_DEADLINE", 0.2)
+    monkeypatch.setattr(link_module, "DIAL_DEADLINE", 1.0)  # of nobody; the others answer in time
     nobody = ("127.0.0.1", 9)
     other_family = ("::1", 9)
     async with relay(1) as full, relay() as free, end() as none, end() as other:

@@ -1,6 +1,7 @@
 """Which nodes are remembered: those that answered, found again by closeness, oldest forgotten.
 
-Nodes that stayed silent are remembered, too, so that they are not asked again for a while.
+Nodes that stayed silent are remembered for a while, too: they are not asked again meanwhile, but
+where a lookup would have to say that nobody holds the item.
 """
 
 from bisect import bisect_left, insort
@@ -46,12 +47,18 @@ class Contacts:
             del self._order[bisect_left(self._order, oldest)]
 
     def note_silent(self, contact: Contact, now: float) -> None:
-        """Forget a node that did not answer, and remember that."""
+        """Forget a node that did not answer, and remember that for DEAD_FOR seconds.
+
+        Who is asked meanwhile and silent again counts from the first time: else a dead node would
+        be asked for as long as there are lookups.
+        """
+        self.drop(contact)
+        if self.is_dead(contact.endpoint, now):
+            return
         self._dead.pop(contact.endpoint, None)
         self._dead[contact.endpoint] = now, contact
         if len(self._dead) > DEAD_CONTACTS:
             del self._dead[next(iter(self._dead))]
-        self.drop(contact)
 
     def drop(self, contact: Contact) -> None:
         """Forget a node that is not what it was taken for."""
@@ -70,12 +77,12 @@ class Contacts:
         silent = self._dead.get(endpoint)
         return silent is not None and now < silent[0] + DEAD_FOR
 
-    def silent(self, target: bytes, count: int) -> list[Contact]:
-        """Return the `count` silent ones nearest to `target` (20 bytes), nearest first."""
+    def silent(self, target: bytes, count: int, now: float) -> list[Contact]:
+        """Return the `count` dead ones nearest to `target` (20 bytes), nearest first."""
         wanted = int.from_bytes(target, "big")
         return nsmallest(
             count,
-            (contact for _, contact in self._dead.values()),
+            (contact for since, contact in self._dead.values() if now < since + DEAD_FOR),
             key=lambda one: int.from_bytes(one.node_id, "big") ^ wanted,
         )
 

@@ -277,9 +277,9 @@ class Core:
         """Return the nodes nearest to `target` that are remembered."""
         return self.contacts.closest(target, count)
 
-    def silent(self, target: bytes, count: int) -> list[Contact]:
+    def silent(self, target: bytes, count: int, now: float) -> list[Contact]:
         """Return the nodes nearest to `target` that were silent lately."""
-        return self.contacts.silent(target, count)
+        return self.contacts.silent(target, count, now)
 
     def usable(self, contact: Contact, now: float, *, silent: bool = False) -> bool:
         """Whether a node may be asked: not us, not out of bounds, and not silent lately.

@@ -28,7 +28,7 @@ class Network(Protocol):
     def seeds(self, target: bytes, count: int) -> list[Contact]:
         """Return the nodes nearest to `target` that are remembered."""
 
-    def silent(self, target: bytes, count: int) -> list[Contact]:
+    def silent(self, target: bytes, count: int, now: float) -> list[Contact]:
         """Return the nodes nearest to `target` that were silent lately."""
 
     def usable(self, contact: Contact, now: float, *, silent: bool = False) -> bool:
@@ -105,7 +105,7 @@ class Search:
         self._began = min(self._began, now)
         self._ask(now)
         while self.lookup.is_over():
-            if not self._found_seeds() and not self._turns_to_silent():
+            if not self._found_seeds() and not self._turns_to_silent(now):
                 return self._finish(now)
             self._ask(now)
         if not self._widening.started and self.lookup.is_over(CLOSEST):
@@ -146,7 +146,7 @@ class Search:
         self.lookup.add(more)
         return bool(more)
 
-    def _turns_to_silent(self) -> bool:
+    def _turns_to_silent(self, now: float) -> bool:
         """Whether to ask, once, those of the closest who were silent lately: nothing was found.
 
         They may only have been unlucky, and "not found" is for the closest to say.
@@ -159,7 +159,7 @@ class Search:
         for candidate in self._skipped:
             self.lookup.again(candidate)
         if too_few:  # else others have named them; of 10,000 the nearest take 5 ms to find
-            self.lookup.add(self._network.silent(self.target, self.lookup.closest))
+            self.lookup.add(self._network.silent(self.target, self.lookup.closest, now))
         return not self.lookup.is_over()
 
     def end(self, *, converged: bool = False) -> None:

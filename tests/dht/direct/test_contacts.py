@@ -92,12 +92,26 @@ def test_a_silent_node_is_forgotten_and_dead_for_a_while() -> None:
     assert not contacts.is_dead(node(7, port=2).endpoint, 1000.0)
 
 
-def test_silence_counts_from_the_last_time() -> None:
+def test_silence_counts_from_the_first_time_while_it_lasts() -> None:
     contacts = Contacts()
     for now in (1000.0, 1100.0):
         contacts.note_silent(node(7), now)
+    assert contacts.is_dead(node(7).endpoint, 999.9 + DEAD_FOR)
+    assert not contacts.is_dead(node(7).endpoint, 1000.0 + DEAD_FOR)
+    contacts.note_silent(node(7), 1000.0 + DEAD_FOR)
     assert contacts.is_dead(node(7).endpoint, 1050.0 + DEAD_FOR)
-    assert not contacts.is_dead(node(7).endpoint, 1100.0 + DEAD_FOR)
+
+
+def test_the_nearest_that_are_dead_now_are_named() -> None:
+    contacts = Contacts()
+    one, five, six, nine = (Contact(node_id(number), endpoint(number)) for number in (1, 5, 6, 9))
+    for silent, since in ((one, 1000.0), (nine, 1050.0), (five, 1050.0), (six, 1100.0)):
+        contacts.note_silent(silent, since)
+    assert contacts.silent(node_id(4), 2, 1100.0) == [five, six]
+    assert contacts.silent(node_id(0), 1, 1100.0) == [one]
+    assert contacts.silent(node_id(0), 8, 1000.0 + DEAD_FOR) == [five, six, nine]
+    contacts.add(six)
+    assert contacts.silent(node_id(0), 8, 1050.0 + DEAD_FOR) == []
 
 
 def test_who_answers_is_not_dead() -> None:
@@ -120,11 +134,11 @@ def test_the_dead_have_a_cap_and_the_one_silent_longest_goes() -> None:
     contacts = Contacts()
     for i in range(DEAD_CONTACTS):
         contacts.note_silent(Contact(node_id(i), endpoint(i)), 1000.0)
-    contacts.note_silent(Contact(node_id(0), endpoint(0)), 1000.0)  # silent once more: the newest
-    contacts.note_silent(Contact(bytes(20), endpoint(DEAD_CONTACTS)), 1000.0)
-    dead = [contacts.is_dead(endpoint(i), 1000.0) for i in range(DEAD_CONTACTS + 1)]
-    assert dead.index(False) == 1
-    assert dead.count(False) == 1
+    now = 1000.0 + DEAD_FOR
+    contacts.note_silent(Contact(node_id(0), endpoint(0)), now)  # anew: it is the newest
+    contacts.note_silent(Contact(bytes(20), endpoint(DEAD_CONTACTS)), now)
+    named = {one.endpoint for one in contacts.silent(bytes(20), DEAD_CONTACTS, now - 0.1)}
+    assert named == {endpoint(i) for i in range(DEAD_CONTACTS + 1)} - {endpoint(1)}
 
 
 def test_the_remembered_have_a_cap() -> None:

@@ -53,7 +53,7 @@ class Paper:
     def find_node(self, asker: Asker, contact: Contact, target: bytes) -> None:
         raise AssertionError("the eight closest are found without")
 
-    def silent(self, target: bytes, count: int) -> list[Contact]:
+    def silent(self, target: bytes, count: int, now: float) -> list[Contact]:
         return self.silenced[:count]
 
     def usable(self, contact: Contact, now: float, *, silent: bool = False) -> bool:

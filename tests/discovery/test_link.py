@@ -378,7 +378,8 @@ async def test_who_never_reads_is_cut_off() -> None:
         while link.is_open:
             link.say(longest)
             said += len(wire.encode(longest))
-        assert EXCHANGE_BACKLOG < said <= EXCHANGE_BACKLOG + 2000
+        # Of what was said before, something may wait, too.
+        assert EXCHANGE_BACKLOG - 2000 < said <= EXCHANGE_BACKLOG + 2000
         assert not theirs._all
 
 

@@ -1,7 +1,7 @@
 """`dhtmeta bench`: which words it takes, and what each does with benches and results."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
@@ -13,12 +13,14 @@ from bench.compare import changes, show_changes, worse
 from bench.page import write_page
 from bench.results import QUICK, RESULTS, check_directory, path_of, read
 from bench.runner import Job, draw, keep_run, run_all
-from bench.scenario import SEED, Bench, Options
-from bench.tables import ROOT, put_tables, show
+from bench.scenario import MOST, SEED, SEEDED, Bench, Options
+from bench.tables import ROOT, put_tables, screen, show
+from dhtmeta.errors import CallerError
 
 FRESH = ROOT / "build" / "bench"  # where quick runs are kept: not among the results
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 GOT_WORSE = 1  # the exit code
+MAX_SEED = 2**32 - 1
 
 
 class Words(click.Group):
@@ -68,15 +70,18 @@ def _run(jobs: Sequence[Job], options: Options, to: Path, *, as_json: bool) -> N
     """Run, keep, and show each part as soon as it is there."""
 
     def on_run(bench: Bench, part: str, run: dict[str, Any]) -> None:
+        keep_run(bench, part, run, to)  # first: whoever reads what is shown may be gone
         if as_json:
-            click.echo(json.dumps({"bench": bench.name, "part": part} | run))
+            said = json.dumps({"bench": bench.name, "part": part} | run)
+            screen().out(said, highlight=False)
         else:
             show(run)
-        keep_run(bench, part, run, to)
 
-    check_directory(to, {bench.name for bench, _ in jobs})
-    failed = run_all(jobs, options, on_run)
-    write_page(to)
+    check_directory(to, BENCHES)  # all of them: the page shows them all
+    try:
+        failed = run_all(jobs, options, on_run)
+    finally:  # of what is kept by then
+        write_page(to)
     for one in failed:
         click.echo(f"failed: {one}", err=True)
     _end(bool(failed))
@@ -86,7 +91,13 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     """Add the options that all runs have."""
     options = (
         click.option("--quick", is_flag=True, help="Fewer of everything."),
-        click.option("--seed", type=click.IntRange(min=0), default=SEED, show_default=True),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, MAX_SEED),
+            default=SEED,
+            show_default=True,
+            help="Of what is drawn; parts that draw nothing by it take none.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object per part."),
         click.option(
             "--to",
@@ -122,7 +133,8 @@ def list_benches(as_json: bool) -> None:
     for one in BENCHES.values():
         said = {"bench": one.name, "about": one.about, "parts": list(one.parts)}
         if as_json:
-            click.echo(json.dumps(said | {"parameters": dict(one.parameters)}))
+            takes = {part: list(one.takes(part)) for part in one.parts}
+            click.echo(json.dumps(said | {"parameters": dict(one.parameters), "takes": takes}))
         else:
             click.echo(f"{one.name}: {one.about}\n    parts: {', '.join(one.parts)}")
 
@@ -171,6 +183,21 @@ def _end(failed: bool) -> None:
         raise click.exceptions.Exit(GOT_WORSE)
 
 
+def _refuse_untaken(jobs: Sequence[Job], options: Options) -> None:
+    """Raise CallerError where something is set that none of the parts takes."""
+    given = [*options.values, *([SEEDED] if options.seed != SEED else [])]
+    taken = {part: one.takes(part) for one, part in jobs}
+    untaken = [f"--{name}" for name in given if not any(name in own for own in taken.values())]
+    if untaken:
+        known = (f"{part}: {_flags(own)}" for part, own in taken.items())
+        which = "; ".join(known)
+        raise CallerError(f"no part takes {', '.join(untaken)}. What each takes: {which}.")
+
+
+def _flags(names: Iterable[str]) -> str:
+    return ", ".join(f"--{name}" for name in names) or "nothing"
+
+
 def _command(one: Bench) -> click.Command:
     """Return the command that runs one bench."""
 
@@ -181,13 +208,14 @@ def _command(one: Bench) -> click.Command:
         values = {name: value for name, value in named.items() if value is not None}
         jobs = [(one, name) for name in part or one.parts]
         options = Options(quick, seed, values)
+        _refuse_untaken(jobs, options)
         _run(jobs, options, _to(to, options), as_json=as_json)
 
     params: list[click.Parameter] = [
         click.Option(["--part"], type=click.Choice(list(one.parts)), multiple=True)
     ]
     params += [
-        click.Option([f"--{name}"], type=click.IntRange(min=1), help=what)
+        click.Option([f"--{name}"], type=click.IntRange(1, one.most.get(name, MOST)), help=what)
         for name, what in one.parameters.items()
     ]
     example = f"Example: dhtmeta bench {one.name} --part {next(iter(one.parts))}"

@@ -9,11 +9,13 @@ from typing import Any
 import click
 from rich.table import Table
 
-from bench.report import MARGIN, RATIO
+from bench.report import RATIO
 from bench.scenario import Results
-from bench.tables import number, screen
+from bench.tables import columns, number, screen
 
 VERDICTS = ("worse", "gone", "not measured", "same", "new", "better")  # the worst first
+FLOOR = 0.08  # what ratios of quick runs differ by on a machine that has other work as well
+SPREADS = 1.5  # by how many spreads the medians of two runs may differ
 COLOURS = {"worse": "red", "better": "green"}
 Kept = Mapping[str, Any]  # a row, or the run of a part, as it is kept
 
@@ -23,8 +25,9 @@ class Change:
     """A row in two runs; `better` is its direction as in `Row`.
 
     `share` is by how much it changed, relative and > 0 where that is worse: infinite from an old
-    figure of 0, None where one of the two has no figure. `lost`: its bar held, and holds no longer.
-    `unlike` says in what the two runs differ besides.
+    figure of 0, None where one of the two has no figure. `margin` is what it may be without being
+    worse. `lost`: its bar held, and holds no longer. `apart`: the spreads of the two runs have
+    nothing in common. `unlike` says in what the two runs differ besides.
     """
 
     part: str
@@ -37,6 +40,7 @@ class Change:
     verdict: str
     better: str = ""
     lost: bool = False
+    apart: bool = False
     unlike: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def _part(part: str, old: Kept | None, new: Kept | None) -> list[Change]:
 
 
 def _change(part: str, old: Kept | None, new: Kept | None, unlike: str) -> Change:
-    row = new or old or {}
+    row, margin = new or old or {}, _margin(old, new)
     share = _share(_figure(old), _figure(new), row["better"])
     return Change(
         part,
@@ -87,10 +91,11 @@ def _change(part: str, old: Kept | None, new: Kept | None, unlike: str) -> Chang
         _figure(old),
         _figure(new),
         share,
-        row.get("margin", MARGIN),
-        _verdict(old, new, share),
+        margin,
+        _verdict(old, new, share, margin),
         row["better"],
         lost=bool(old and new and old["holds"] and new["holds"] is False),
+        apart=bool(old and new) and _apart(old or {}, new or {}),
         unlike=unlike,
     )
 
@@ -110,23 +115,41 @@ def _share(old: float | None, new: float | None, better: str) -> float | None:
     return -change if better == "higher" else change
 
 
-def _verdict(old: Kept | None, new: Kept | None, share: float | None) -> str:
+def _verdict(old: Kept | None, new: Kept | None, share: float | None, margin: float) -> str:
     if old is None or new is None:
         return "new" if old is None else "gone"
     if share is None:
         return "not measured"
-    margin: float = new.get("margin", MARGIN)
-    noise = 2 * margin if _overlap(old, new) else 0.0
-    if not new["better"] or abs(share) <= margin or abs(share) < noise:
+    if not new["better"] or abs(share) <= margin:
         return "same"
     return "worse" if share > 0 else "better"
 
 
-def _overlap(one: Kept, other: Kept) -> bool:
-    """Whether both runs have a spread, and share some of it."""
+def _margin(old: Kept | None, new: Kept | None) -> float:
+    """Return by what share a row may get worse: as its spread says, and at most what it states.
+
+    The spread is the wider one of both runs: what was disturbed says little. A row that was kept
+    without one, or with one of nothing, says nothing of how far runs are apart.
+    """
+    own: float = (new or old or {})["margin"]
+    if old is None or new is None or not _width(old):
+        return own
+    return min(own, max(FLOOR, round(SPREADS * max(_width(old), _width(new)), 4)))
+
+
+def _width(row: Kept) -> float:
+    """Return the spread as a share of the figure."""
+    figure = _figure(row)
+    if not figure or row["low"] is None or row["high"] is None:
+        return 0.0
+    return float(row["high"] - row["low"]) / abs(figure)
+
+
+def _apart(one: Kept, other: Kept) -> bool:
+    """Whether both runs have a spread, and share nothing of it."""
     if None in (one["low"], one["high"], other["low"], other["high"]):
         return False
-    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
+    return bool(one["low"] > other["high"] or other["low"] > one["high"])
 
 
 def _ratio_worse(one: Change) -> bool:
@@ -162,7 +185,7 @@ def _rank(one: Change) -> tuple[bool, int, float]:
 
 
 def _table(changes: Iterable[Change]) -> Table:
-    table = Table("part", "row", "old", "new", "worse by", "margin", "verdict")
+    table = columns("part", "row", "old", "new", "worse by", "margin", "verdict")
     for one in changes:
         style = "red" if one.lost else COLOURS.get(one.verdict)
         verdict = f"{one.verdict}, bar lost" if one.lost else one.verdict

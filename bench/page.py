@@ -10,7 +10,7 @@ from bench.catalogue import BENCHES
 from bench.report import RATIO
 from bench.results import kept, path_of
 from bench.scenario import SEED, Bench, Results
-from bench.tables import figure, number, seconds, spread
+from bench.tables import figure, number, ordered, seconds, spread
 
 STYLE = Path(__file__).with_suffix(".css")
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -73,7 +73,7 @@ shaded side is where it holds, the dot is the figure and the grey band its sprea
 
 def _barred(results: All) -> Iterator[Barred]:
     for name, parts in results.items():
-        for part in _ordered(BENCHES[name], parts):
+        for part in ordered(BENCHES[name].parts, parts):
             for place, row in enumerate(parts[part]["rows"]):
                 if row["bar"]:
                     yield name, part, place, row
@@ -116,7 +116,7 @@ def _content(name: str, parts: Results, results: All) -> str:
 
 
 def _section(bench: Bench, results: Results, directory: Path) -> str:
-    parts = (_part(bench, part, results[part]) for part in _ordered(bench, results))
+    parts = (_part(bench, part, results[part]) for part in ordered(bench.parts, results))
     never = [part for part in bench.parts if part not in results]
     left = f"<p>Not run here: {', '.join(map(escape, never))}.</p>\n" if never else ""
     plot = _plot(bench, results, path_of(bench.name, directory).with_suffix(".png"))
@@ -125,11 +125,6 @@ def _section(bench: Bench, results: Results, directory: Path) -> str:
 <p class="lead">{escape(bench.about)}</p>
 {plot}{"".join(parts)}{left}</section>
 """
-
-
-def _ordered(bench: Bench, results: Results) -> list[str]:
-    """Return the parts there are results of, in the order of the bench."""
-    return [part for part in {**bench.parts, **results} if part in results]
 
 
 def _plot(bench: Bench, results: Results, path: Path) -> str:

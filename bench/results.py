@@ -5,27 +5,60 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Iterable
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from bench.report import Part, Row, rounded
+import msgspec
+
+from bench.report import MARGIN, Cost, Part, rounded
 from bench.scenario import Options, Results
 from dhtmeta.errors import CallerError
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = RESULTS / "quick"  # what `bench check` compares with
-ABOUT = {"when", "machine", "versions", "seed", "quick", "parameters", "took_s"}
-RUN = ABOUT | {one.name for one in fields(Part)}
-ROW = {one.name for one in fields(Row)} - {"told"} | {"holds"}  # told came later
+NUMBER = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
 PACKAGES = (
     *("dhtmeta", "libtorrent", "pynacl", "msgspec", "uvloop", "cachetools", "aioquic"),
     *("bencode2", "cachebox"),
 )
+
+KeptBar = Annotated[str, msgspec.Meta(pattern=rf"^(<=|>=|~) {NUMBER}( ± \d+%)?$")]
+
+
+class KeptRow(msgspec.Struct):
+    """A `Row` as it is kept; what has a default may be absent, and older results lack it."""
+
+    what: str
+    figure: float | None
+    unit: str
+    bar: KeptBar | None
+    holds: bool | None
+    better: Literal["", "lower", "higher"]
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+    margin: float = MARGIN
+    told: bool = False
+
+
+class KeptRun(msgspec.Struct):
+    """The run of a part as it is kept: what it found, when, on what, and of which versions."""
+
+    when: str
+    seed: int
+    quick: bool
+    rows: list[KeptRow]
+    machine: dict[str, str | int | None] = {}
+    versions: dict[str, str] = {}
+    parameters: dict[str, int] = {}
+    took_s: float | None = None
+    costs: list[Cost] = []
+    series: dict[str, list[float]] = {}
+    missing: list[str] = []
 
 
 def path_of(name: str, directory: Path = RESULTS) -> Path:
@@ -34,28 +67,36 @@ def path_of(name: str, directory: Path = RESULTS) -> Path:
 
 
 def read(path: Path) -> Results:
-    """Return the parts that a file of results has; CallerError where it is none."""
+    """Return the parts that a file of results has; CallerError where it is none.
+
+    What is absent has its default; what a newer checkout kept besides is left out.
+    """
+    runs = {part: _run(path, part, said) for part, said in _parts(path).items()}
+    return {part: msgspec.to_builtins(run) for part, run in runs.items()}
+
+
+def _parts(path: Path) -> Mapping[str, Any]:
+    """Return what a file says of its parts, as it stands there."""
     try:
-        parts = json.loads(path.read_text(encoding="utf-8"))["parts"]
-        whole = all(_is_run(one) for one in parts.values())
+        said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CallerError(f"cannot read results from {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CallerError(f"{path} holds no results of `dhtmeta bench`") from error
-    if not whole:
-        raise CallerError(f"{path} holds no results of `dhtmeta bench`: fields are missing")
-    return dict(parts)
+    except (ValueError, RecursionError) as error:
+        raise _no_results(path, error) from error
+    if not isinstance(said, dict) or not isinstance(said.get("parts"), dict):
+        raise _no_results(path, "it has no `parts`")
+    return dict(said["parts"])
 
 
-def _is_run(said: dict[str, Any]) -> bool:
-    """Whether it has what every run and all of its rows have."""
-    dicts = all(isinstance(said[name], dict) for name in ("machine", "versions", "series"))
-    return said.keys() >= RUN and dicts and all(_is_row(row) for row in said["rows"])
+def _run(path: Path, part: str, said: Any) -> KeptRun:
+    try:
+        return msgspec.convert(said, KeptRun)
+    except msgspec.ValidationError as error:
+        raise _no_results(path, f"part {part}: {error}") from error
 
 
-def _is_row(row: dict[str, Any]) -> bool:
-    numbers = (row["figure"], row["low"], row["high"])
-    return row.keys() >= ROW and all(isinstance(one, int | float | None) for one in numbers)
+def _no_results(path: Path, why: object) -> CallerError:
+    return CallerError(f"{path} holds no results of `dhtmeta bench`: {why}")
 
 
 def kept(name: str, directory: Path = RESULTS) -> Results:
@@ -79,7 +120,7 @@ def check_directory(directory: Path, names: Iterable[str]) -> None:
 def keep(name: str, part: str, said: dict[str, Any], directory: Path = RESULTS) -> None:
     """Put the run of one part in the place of an older one."""
     path = path_of(name, directory)
-    parts = dict(kept(name, directory))
+    parts = dict(_parts(path)) if kept(name, directory) else {}
     parts[part] = said
     path.parent.mkdir(parents=True, exist_ok=True)
     whole = {"bench": name, "parts": dict(sorted(parts.items()))}

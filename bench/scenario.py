@@ -1,7 +1,7 @@
-"""What a bench is: a name, parts that are run and kept one by one, parameters, and its picture."""
+"""What a bench is: parts that are run and kept one by one, what each takes, and its picture."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -12,6 +12,8 @@ from bench.report import Part
 T = TypeVar("T")
 PROGRESS = Console(stderr=True)
 SEED = 1  # of whatever is drawn, unless somebody says otherwise
+MOST = 10_000  # of any parameter that has no limit of its own
+SEEDED = "seed"  # what a part takes that draws by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class Bench:
     """`parameters` maps what may be set to what it means; `draw` makes a matplotlib figure.
 
     `quick` names the parts that a quick run of everything has time for; `why_not` says what the
-    machine lacks for it.
+    machine lacks for it. `taken` has, by part, which parameters it takes, and SEEDED; a part that
+    is not named there takes all of them. `most` is how large a parameter may be, where not MOST.
     """
 
     name: str
@@ -47,8 +50,22 @@ class Bench:
     draw: Callable[[Results], Any] | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     why_not: Callable[[], str | None] = lambda: None
+    taken: Mapping[str, Collection[str]] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
+
+    def takes(self, part: str) -> Collection[str]:
+        """Return the names of what may be set for a part."""
+        return self.taken.get(part, (*self.parameters, SEEDED))
+
+    def options_of(self, part: str, options: Options) -> Options:
+        """Return what of the options a part takes; all else is as usual."""
+        taken = self.takes(part)
+        values = {name: value for name, value in options.values.items() if name in taken}
+        seed = options.seed if SEEDED in taken else SEED
+        return replace(options, seed=seed, values=values)
 
 
 def counted(what: str, items: Iterable[T], total: int) -> Iterable[T]:
-    """Show on stderr how far it is."""
-    return track(items, what, total=total, console=PROGRESS, transient=True)
+    """Show on stderr how far it is, where that is a terminal."""
+    off = not PROGRESS.is_terminal
+    return track(items, what, total=total, console=PROGRESS, transient=True, disable=off)

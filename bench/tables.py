@@ -1,18 +1,20 @@
 """How results look as tables: on a screen, and in Markdown between two markers of a page."""
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from bench.report import RATIO
 from bench.results import kept
+from bench.scenario import Results
 from dhtmeta.errors import CallerError
 
-WIDTH = 170  # characters: notes are long
+WIDTH = 170  # characters, where no terminal says how many it has: notes are long
 END = "<!-- /bench -->"  # of a table in a page
 ROOT = Path(__file__).parent.parent
 Rows = Sequence[Mapping[str, Any]]
@@ -21,7 +23,13 @@ MARKS = {None: "", True: "yes", False: "NO"}
 
 def screen() -> Console:
     """Return stdout as what tables are printed on; what they say is never markup."""
-    return Console(width=WIDTH, markup=False, emoji=False)
+    width = None if sys.stdout.isatty() else WIDTH
+    return Console(width=width, markup=False, emoji=False)
+
+
+def columns(*heads: str) -> Table:
+    """Return a table that folds what is too wide for the screen."""
+    return Table(*(Column(head, overflow="fold") for head in heads))
 
 
 def show(run: Mapping[str, Any]) -> None:
@@ -36,7 +44,7 @@ def show(run: Mapping[str, Any]) -> None:
 
 
 def _rows(rows: Rows) -> Table:
-    table = Table("row", "figure [lowest … highest]", "bar", "holds", "note")
+    table = columns("row", "figure [lowest … highest]", "bar", "holds", "note")
     for one in rows:
         said = f"{figure(one)} [{spread(one)}]" if spread(one) else figure(one)
         table.add_row(one["what"], said, one["bar"] or "", MARKS[one["holds"]], one["note"])
@@ -62,7 +70,7 @@ def number(value: float, unit: str = "") -> str:
 
 
 def _costs(costs: Rows) -> Table:
-    table = Table("operation", "loss", "runs", "p50", "p95", "p99", "datagrams", "bytes", "found")
+    table = columns("operation", "loss", "runs", "p50", "p95", "p99", "datagrams", "bytes", "found")
     for one in costs:
         times = (seconds(one[name]) for name in ("p50", "p95", "p99"))
         counts = (f"{one['datagrams']:.1f}", f"{one['bytes']:,.0f}", f"{one['found']:.3f}")
@@ -82,6 +90,7 @@ def put_tables(page: Path, names: Sequence[str]) -> None:
 
     These are `<!-- bench: NAME -->`, or `<!-- bench: NAME PART … -->` for some parts alone, and
     `<!-- /bench -->`, each in a line of its own. Of a part without such rows all ratios are shown.
+    Parts stand as the marker names them, else as the bench does.
     """
     old = text = page.read_text(encoding="utf-8")
     for name in names:
@@ -103,14 +112,53 @@ def _filled(page: Path, text: str, name: str) -> str:
 
 
 def _markdown(name: str, parts: Sequence[str]) -> str:
-    runs = kept(name)
-    rows = [row for part in parts or runs if part in runs for row in _told(runs[part]["rows"])]
-    lines = ["| row | measured | bar | holds |", "|---|---|---|---|", *map(line, rows)]
-    return "\n".join(lines) + "\n"
+    """Return the table of some parts, and below it who was not measured, and at which commits."""
+    kept_runs = kept(name)
+    known = parts or ordered(_parts_of(name), kept_runs)
+    runs = {part: kept_runs[part] for part in known if part in kept_runs}
+    below = [*_missing(runs), *_commits(runs)]
+    return "\n".join([*_lines(runs), *([""] if below else []), *below]) + "\n"
+
+
+def _parts_of(name: str) -> Iterable[str]:
+    from bench.catalogue import BENCHES  # whose benches need this file
+
+    return BENCHES[name].parts if name in BENCHES else ()
+
+
+def ordered(parts: Iterable[str], results: Results) -> list[str]:
+    """Return the parts there are results of, those that a bench has in its order."""
+    return [part for part in dict.fromkeys([*parts, *results]) if part in results]
+
+
+def _lines(runs: Results) -> list[str]:
+    """Return the table; with the names of the parts if rows are of several."""
+    rows = [(part, line(row)) for part, run in runs.items() for row in _told(run["rows"])]
+    heads = ["| row | measured | bar | holds |", "|---|---|---|---|"]
+    if len({part for part, _ in rows}) < 2:
+        return [*heads, *(row for _, row in rows)]
+    return [f"| part {heads[0]}", f"|---{heads[1]}", *(f"| {part} {row}" for part, row in rows)]
+
+
+def _missing(runs: Results) -> list[str]:
+    """Say who was not measured, and why."""
+    missing = dict.fromkeys(one for run in runs.values() for one in run["missing"])
+    return [f"Not measured: {'; '.join(missing)}."] if missing else []
+
+
+def _commits(runs: Results) -> list[str]:
+    """Say at which commits parts were run, if not all at one; or that this was not kept."""
+    parts: dict[str, list[str]] = {}
+    for part, run in runs.items():
+        parts.setdefault(run["versions"].get("commit", ""), []).append(part)
+    if [*parts] == [""]:
+        return ["Run before versions were kept."]
+    said = [f"{at or 'versions not kept'} ({', '.join(names)})" for at, names in parts.items()]
+    return [f"Run at: {'; '.join(said)}."] if len(said) > 1 else []
 
 
 def _told(rows: Rows) -> Rows:
-    told = [row for row in rows if row["bar"] or row.get("told")]
+    told = [row for row in rows if row["bar"] or row["told"]]
     return told or [row for row in rows if row["unit"] == RATIO]
 
 

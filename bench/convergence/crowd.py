@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 
 from bench.convergence.fleet import Fleet
-from bench.convergence.member import Member, tell, write
+from bench.convergence.member import Member, settle, tell, write
 from dhtmeta.config import Settings
 from dhtmeta.const import READY_DEADLINE
 from dhtmeta.daemon.own_record import OwnRecord
@@ -63,6 +63,7 @@ class Crowd(Fleet):
         if pid:
             return pid
         try:
+            settle()
             with (self.home / f"{os.getpid()}.log").open("a") as file:
                 os.dup2(file.fileno(), 2)
             uvloop.run(_be_all(members, self._writing))

@@ -68,12 +68,14 @@ class Fleet:
         self._until_closed = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self.net = self._until_closed.enter_context(Internet())
-        self.home = Path(self._until_closed.enter_context(tempfile.TemporaryDirectory()))
-        self._until_closed.callback(self.stop)
-        kinds = [KINDS[i % len(KINDS)] for i in range(self._size)]
-        for number, (kind, host) in enumerate(self._hosts(kinds)):
-            self.members.append(self._member(number, kind, host))
+        with contextlib.ExitStack() as stack:  # who is interrupted here leaves nothing, either
+            self.net = stack.enter_context(Internet())
+            self.home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.callback(self.stop)
+            kinds = [KINDS[i % len(KINDS)] for i in range(self._size)]
+            for number, (kind, host) in enumerate(self._hosts(kinds)):
+                self.members.append(self._member(number, kind, host))
+            self._until_closed = stack.pop_all()
         self._reading, self._writing = os.pipe()
         threading.Thread(target=self._read, daemon=True).start()
         return self

@@ -6,6 +6,7 @@ that has changed. Times are of CLOCK_MONOTONIC, which all processes share.
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from dhtmeta.testing.netns import Host
 
 LOOK = 0.2  # s between looks whether there is news
 LIST = 1.0  # s between looks at the list where there is none
+_PDEATHSIG = 1  # prctl(2): the signal that comes when the parent dies
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def fork(member: Member, told: int, log: Path) -> int:
     if pid:
         return pid
     try:
+        settle()
         member.host.enter()
         with log.open("a") as file:
             os.dup2(file.fileno(), 2)
@@ -56,6 +59,14 @@ def fork(member: Member, told: int, log: Path) -> int:
         sys.stderr.flush()
         os._exit(1)
     os._exit(0)
+
+
+def settle() -> None:
+    """Make a forked process end with the bench, and leave Ctrl-C to that."""
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 async def _be(member: Member, told: int) -> None:

@@ -20,7 +20,7 @@ VALUE_BYTES = 600  # about a NodeRecord
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many of everything; an operation on a real swarm is one of `on_swarm`."""
+    """How many of everything, drawn by which seed; `on_swarm` are those on a real swarm."""
 
     lookups: int = 5000
     puts: int = 2000
@@ -28,6 +28,7 @@ class Size:
     trials: int = 1000  # with liars, and with conflicts
     rounds: int = 9
     on_swarm: int = 20
+    seed: int = SEED
 
 
 QUICK = Size(lookups=300, puts=100, bulk=300, trials=50, rounds=3, on_swarm=5)
@@ -41,9 +42,9 @@ class Question(NamedTuple):
     start: list[Contact]
 
 
-def network(loss: float = LOSS) -> SimNet:
+def network(loss: float = LOSS, seed: int = SEED) -> SimNet:
     """Return the network: the same nodes, dead ones and tables each time."""
-    return SimNet(NODES, seed=SEED, dead=DEAD, loss=loss)
+    return SimNet(NODES, seed=seed, dead=DEAD, loss=loss)
 
 
 def ask(net: SimNet, public_key: bytes, rng: Random) -> Question:
@@ -54,13 +55,13 @@ def ask(net: SimNet, public_key: bytes, rng: Random) -> Question:
 
 def questions(count: int, seed: int = SEED) -> list[Question]:
     """Return questions for random keys, the same each time."""
-    rng, net = random(seed), network()
+    rng, net = random(seed), network(seed=seed)
     return [ask(net, rng.randbytes(PUBLIC_KEY_BYTES), rng) for _ in range(count)]
 
 
-def neighbours(count: int, of: int) -> list[bytes]:
+def neighbours(count: int, of: int, seed: int = SEED) -> list[bytes]:
     """Return `count` of so many random keys: those that follow each other in target order."""
-    rng = random(SEED)
+    rng = random(seed)
     start = rng.getrandbits(8 * NODE_ID_BYTES)
 
     def after_start(key: bytes) -> int:
@@ -79,6 +80,6 @@ def new_identity(rng: Random) -> Identity:
     return Identity(rng.randbytes(SEED_BYTES))
 
 
-def random(seed: object) -> Random:
-    """Return randomness that repeats."""
-    return Random(str(seed))
+def random(what: object, seed: int = SEED) -> Random:
+    """Return randomness that repeats; the usual seed is not part of it, so that old runs do."""
+    return Random(str(what) if seed == SEED else f"{seed} {what}")

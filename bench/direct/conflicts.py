@@ -16,7 +16,8 @@ def run(part: Part, how_many: Size) -> None:
     """Try with an item that was there before the lookup, and with one that came after it."""
     count = how_many.trials
     for what, late in (("there before", False), ("stored between lookup and put", True)):
-        net, rng = network(), random(f"conflicts {late}")
+        seed = how_many.seed
+        net, rng = network(seed=seed), random(f"conflicts {late}", seed)
         trials = counted(f"conflicts: {what}", range(count), count)
         reported = sum(trial(net, rng, number, late=late) for number in trials)
         what = f"conflicts: newer seq on {HOLDERS} of {DIRECT_COPIES}, {what}"

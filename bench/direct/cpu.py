@@ -67,12 +67,11 @@ def run(part: Part, how_many: Size) -> None:
 
 
 def _row(what: str, ours: Sequence[float], theirs: Sequence[float], bar: Bar | None) -> Row:
-    """Return the median ratio of rounds that follow each other, with quartiles."""
-    ratios = sorted(one / other for one, other in zip(ours, theirs, strict=True))
-    low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
-    note = f"{median(ours):,.4g} and {median(theirs):,.4g}; quartiles of {len(ratios)} rounds"
+    """Return the median ratio of rounds that follow each other, the lowest and the highest."""
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    note = f"{median(ours):,.4g} and {median(theirs):,.4g}; {len(ratios)} rounds"
     better = "" if bar else "lower"
-    return Row(what, median(ratios), "x", low, high, bar, note, better)
+    return Row(what, median(ratios), "x", min(ratios), max(ratios), bar, note, better)
 
 
 async def measure(bootstrap: list[str], rounds: int) -> tuple[list[Round], list[Round]]:

@@ -14,7 +14,7 @@ FLOOR = 5  # the highest seq we have seen, which the network holds
 
 def run(part: Part, how_many: Size) -> None:
     """Plant an item on the closest live nodes for each key, then look it up both ways."""
-    first, full = measure(how_many.lookups)
+    first, full = measure(how_many.lookups, how_many.seed)
     part.add(
         figures.ratio(
             "cache-first: p50 / full lookup's", first, full, figures.p50, Bar("<=", EARLY_BAR)
@@ -28,16 +28,16 @@ def run(part: Part, how_many: Size) -> None:
         part.series[what] = figures.cuts(runs)[STEP - 1 :: STEP]
 
 
-def measure(count: int) -> tuple[list[Run], list[Run]]:
+def measure(count: int, seed: int) -> tuple[list[Run], list[Run]]:
     """Return the runs that stopped at the first item, and the full ones."""
-    net, rng = network(), random("early")
+    net, rng = network(seed=seed), random("early", seed)
     runs: dict[int | None, list[Run]] = {FLOOR: [], None: []}
-    for seed in counted("cache-first", range(count), count):
+    for number in counted("cache-first", range(count), count):
         item = signed(rng, new_identity(rng), FLOOR)
         net.store(item, net.closest(item.target, DIRECT_COPIES))
         question = ask(net, item.public_key, rng)
         for enough, kept in runs.items():
-            client = Client(net, seed)
+            client = Client(net, number)
             client.remember(question.start)
             search, run = client.get(item.public_key, enough=enough)
             assert search.best == item

@@ -6,7 +6,8 @@ from statistics import fmean, quantiles
 from bench.report import SEEDED_MARGIN, Bar, Cost, Row
 from bench.simulated import Run
 
-PARTS = 5  # a figure's spread is the lowest and highest of so many parts of the runs
+PARTS = 5  # a figure is of all runs; its spread is the lowest and highest of so many parts of them
+SPREAD = f"in brackets: the same of {PARTS} parts of the runs"
 Statistic = Callable[[Sequence[Run]], float]
 
 
@@ -44,7 +45,7 @@ def row(
 ) -> Row:
     """Return the row of one statistic."""
     parts = [statistic(part) for part in _parts(runs)]
-    return Row(what, statistic(runs), unit, min(parts), max(parts), bar)
+    return Row(what, statistic(runs), unit, min(parts), max(parts), bar, SPREAD)
 
 
 def ratio(
@@ -58,7 +59,7 @@ def ratio(
     figure = statistic(ours) / statistic(theirs)
     pairs = zip(_parts(ours), _parts(theirs), strict=True)
     parts = [statistic(one) / statistic(other) for one, other in pairs]
-    return Row(what, figure, "x", min(parts), max(parts), bar, "", "lower", SEEDED_MARGIN)
+    return Row(what, figure, "x", min(parts), max(parts), bar, SPREAD, "lower", SEEDED_MARGIN)
 
 
 def _parts(runs: Sequence[Run]) -> list[Sequence[Run]]:

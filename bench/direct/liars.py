@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from bench.direct.conditions import Size, ask, new_identity, random, signed
-from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
+from bench.libtorrent_rules import DEAD, LOSS, NODES
 from bench.report import Bar, Part, Row
 from bench.scenario import counted
 from bench.simulated import Client
@@ -19,27 +19,28 @@ WORST = Lie.HUGE_SEQ  # of those that count as having answered
 
 def run(part: Part, how_many: Size) -> None:
     """Try all kinds mixed, each kind alone, and, which has no bar, those that are nearest."""
-    count = how_many.trials
-    part.add(_row("of any kind", list(Lie), count))
-    part.add(*(_row(_name(one), [one], count) for one in Lie))
+    count, seed = how_many.trials, how_many.seed
+    part.add(_row("of any kind", list(Lie), count, seed))
+    part.add(*(_row(_name(one), [one], count, seed) for one in Lie))
     for what, kinds in {"of any kind": list(Lie), _name(WORST): [WORST]}.items():
-        part.add(*(_nearest(what, kinds, closest, count) for closest in (CLOSEST, DIRECT_COPIES)))
+        for closest in (CLOSEST, DIRECT_COPIES):
+            part.add(_nearest(what, kinds, closest, count, seed))
 
 
-def _nearest(what: str, kinds: Sequence[Lie], closest: int, count: int) -> Row:
+def _nearest(what: str, kinds: Sequence[Lie], closest: int, count: int, seed: int) -> Row:
     """Let the nearest lie: those that a get of the CLOSEST closest waits for, and no others."""
     what = f"{what}, the {LIARS} nearest, lookup of the {closest} closest"
     trials = _trials(what, count)
-    right = sum(trial(number, kinds, closest, nearest=True) for number in trials)
+    right = sum(trial(seed, number, kinds, closest, nearest=True) for number in trials)
     return Row(f"liars: {what}", right, f" of {count:,}")
 
 
 def trial(
-    number: int, kinds: Sequence[Lie], closest: int = CLOSEST, *, nearest: bool = False
+    seed: int, number: int, kinds: Sequence[Lie], closest: int = CLOSEST, *, nearest: bool = False
 ) -> bool:
     """Look an item up that the honest hold, and liars an older one; say whether it came back."""
-    rng, liars = random(f"liars {number}"), dict[int, Lie]()
-    net = SimNet(NODES, seed=SEED + number, dead=DEAD, loss=LOSS, liars=liars)
+    rng, liars = random(f"liars {number}", seed), dict[int, Lie]()
+    net = SimNet(NODES, seed=seed + number, dead=DEAD, loss=LOSS, liars=liars)
     newest, nodes = _planted(net, rng)
     lying = nodes[:LIARS] if nearest else rng.sample(nodes, LIARS)
     liars.update({i: rng.choice(kinds) for i in lying})
@@ -59,8 +60,8 @@ def _planted(net: SimNet, rng: Random) -> tuple[SignedItem, list[int]]:
     return newest, nodes
 
 
-def _row(what: str, kinds: Sequence[Lie], count: int) -> Row:
-    right = sum(trial(number, kinds) for number in _trials(what, count))
+def _row(what: str, kinds: Sequence[Lie], count: int, seed: int) -> Row:
+    right = sum(trial(seed, number, kinds) for number in _trials(what, count))
     what = f"liars: {LIARS} of {DIRECT_COPIES}, {what}"
     return Row(what, right, f" of {count:,}", bar=Bar(">=", count))
 

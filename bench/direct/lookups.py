@@ -16,7 +16,7 @@ from bench.direct.conditions import (
     random,
     signed,
 )
-from bench.libtorrent_rules import EXPECTED, LOSS, SEED, WITHIN
+from bench.libtorrent_rules import EXPECTED, LOSS, WITHIN
 from bench.report import STEP, Bar, Part, Row
 from bench.scenario import counted
 from bench.simulated import Client, Run
@@ -28,31 +28,31 @@ P50_BAR, P99_BAR, FOUND_BAR = 1.6, 2.6, 0.94  # s, s, share: issue 3, as are the
 WARM_BAR, BULK_BAR = 0.8, 0.6  # of the datagrams of libtorrent's rules, cold
 
 
-def by_libtorrent(asked: Sequence[Question], loss: float) -> list[Run]:
+def by_libtorrent(asked: Sequence[Question], loss: float, seed: int) -> list[Run]:
     """Look all up by libtorrent's rules."""
-    net, runs = network(loss), []
+    net, runs = network(loss, seed), []
     for one in counted(f"libtorrent's rules, {loss:.0%} lost", asked, len(asked)):
         run = libtorrent_rules.measure(net, one.target, one.start)
         runs.append(Run(run.duration, run.datagrams, run.bytes, run.found))
     return runs
 
 
-def cold(asked: Sequence[Question], loss: float) -> list[Run]:
+def cold(asked: Sequence[Question], loss: float, seed: int) -> list[Run]:
     """Look each up with a core of its own that knows the question's contacts."""
-    net, runs = network(loss), []
-    for seed, one in enumerate(counted(f"direct cold, {loss:.0%} lost", asked, len(asked))):
-        client = Client(net, seed)
+    net, runs = network(loss, seed), []
+    for number, one in enumerate(counted(f"direct cold, {loss:.0%} lost", asked, len(asked))):
+        client = Client(net, number)
         client.remember(one.start)
         runs.append(_get(client, one.public_key))
     return runs
 
 
-def warm(asked: Sequence[Question], loss: float, renew: int) -> list[Run]:
+def warm(asked: Sequence[Question], loss: float, seed: int, renew: int) -> list[Run]:
     """Look all up with CONTACTS random live nodes remembered, renewed after so many lookups.
 
     What lookups find takes the place of what was remembered, and it stands in clusters.
     """
-    net, runs, rng = network(loss), [], random("warm")
+    net, runs, rng = network(loss, seed), [], random("warm", seed)
     remembered = [net.contact(net.random_live(rng)) for _ in range(CONTACTS)]
     for number, one in enumerate(counted(f"direct warm, {loss:.0%} lost", asked, len(asked))):
         if number % renew == 0:
@@ -62,9 +62,9 @@ def warm(asked: Sequence[Question], loss: float, renew: int) -> list[Run]:
     return runs
 
 
-def bulk(asked: Sequence[Question], keys: Sequence[bytes], loss: float) -> list[Run]:
+def bulk(asked: Sequence[Question], keys: Sequence[bytes], loss: float, seed: int) -> list[Run]:
     """Look neighbouring keys up one after the other with one core, which starts cold."""
-    client = Client(network(loss), SEED)
+    client = Client(network(loss, seed), seed)
     client.remember(asked[0].start)
     return [_get(client, key) for key in counted(f"direct bulk, {loss:.0%} lost", keys, len(keys))]
 
@@ -75,12 +75,12 @@ def _get(client: Client, public_key: bytes) -> Run:
     return run
 
 
-def puts(count: int, loss: float) -> tuple[list[Run], list[float]]:
+def puts(count: int, loss: float, seed: int) -> tuple[list[Run], list[float]]:
     """Put an item each, cold; also return which share of the truly closest then holds it."""
-    net, rng, runs, shares = network(loss), random("puts"), [], []
-    for seed in counted(f"direct puts, {loss:.0%} lost", range(count), count):
+    net, rng, runs, shares = network(loss, seed), random("puts", seed), [], []
+    for number in counted(f"direct puts, {loss:.0%} lost", range(count), count):
         item = signed(rng, new_identity(rng), 1)
-        client = Client(net, seed)
+        client = Client(net, number)
         client.remember(ask(net, item.public_key, rng).start)
         put, run = client.put(item, DIRECT_COPIES)
         assert put.outcome.accepted
@@ -142,8 +142,8 @@ def bulk_bars(part: Part, theirs: Sequence[Run], ours: Sequence[Run]) -> None:
 
 def run(part: Part, how_many: Size) -> None:
     """Measure all at each loss; only the first one has bars."""
-    asked = questions(how_many.lookups)
-    keys = neighbours(how_many.bulk, BULK_OF)
+    asked = questions(how_many.lookups, how_many.seed)
+    keys = neighbours(how_many.bulk, BULK_OF, how_many.seed)
     for loss in LOSSES:
         _at(part, loss, asked, keys, how_many)
 
@@ -155,14 +155,15 @@ def _at(
     keys: Sequence[bytes],
     how_many: Size,
 ) -> None:
-    theirs, ours = by_libtorrent(asked, loss), cold(asked, loss)
-    remembering, in_bulk = warm(asked, loss, RENEW), bulk(asked, keys, loss)
-    putting, shares = puts(how_many.puts, loss)
+    under = loss, how_many.seed
+    theirs, ours = by_libtorrent(asked, *under), cold(asked, *under)
+    remembering, in_bulk = warm(asked, *under, RENEW), bulk(asked, keys, *under)
+    putting, shares = puts(how_many.puts, *under)
     measured = {
         "get, libtorrent's rules": theirs,
         "get, direct cold": ours,
         "get, direct warm": remembering,
-        "get, direct warm, one core throughout": warm(asked, loss, len(asked)),
+        "get, direct warm, one core throughout": warm(asked, *under, len(asked)),
         "get, direct bulk": in_bulk,
         f"put, direct cold, {DIRECT_COPIES} copies": putting,
     }

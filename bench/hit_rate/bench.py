@@ -1,7 +1,9 @@
 """`hit-rate`: which parts there are."""
 
 from bench.hit_rate import memory, parts, plots, real
-from bench.scenario import Bench
+from bench.scenario import SEEDED, Bench
+
+PLAYED = ("traces", "seconds", "samples", SEEDED)  # what those of one size take
 
 BENCH = Bench(
     "hit-rate",
@@ -25,4 +27,14 @@ BENCH = Bench(
         "records": "of the part memory",
         "minutes": "of the part real",
     },
+    taken={
+        "peers-50": PLAYED,
+        "peers-200": PLAYED,
+        "peers-1000": PLAYED,
+        "peers-10000": PLAYED,
+        "laws": ("peers", SEEDED),
+        "memory": ("records",),
+        "real": ("peers", "minutes", SEEDED),
+    },
+    most={"seconds": 100_000, "records": 1_000_000},
 )

@@ -154,10 +154,13 @@ def _beside(
 def _ratio(
     what: str, ours: list[float], theirs: list[float], bar: Bar | None = None, note: str = ""
 ) -> Row:
-    """Return the row of our figure over theirs, trace by trace."""
+    """Return the row of our figure over theirs, trace by trace; over nothing there is no ratio."""
     ratios = [one / other for one, other in zip(ours, theirs, strict=True) if other]
     if not ratios:
         return Row(what, None, note="nothing was out of date with the plain TTL")
+    if left_out := len(ours) - len(ratios):
+        without = f"without {left_out} of {len(ours)} traces, where the plain TTL's was 0"
+        note = f"{note}; {without}" if note else without
     low, high = (min(ratios), max(ratios)) if len(ratios) > 1 else (None, None)
     return Row(what, median(ratios), "x", low, high, bar, note, "lower", SEEDED_MARGIN)
 

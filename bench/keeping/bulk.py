@@ -23,7 +23,7 @@ from bench.direct.cpu import messages
 from bench.direct.swarms import direct_beside, libtorrent_node, swarm_process
 from bench.keeping.month import START, VALUE_BYTES
 from bench.keeping.sockets import cpu_per_datagram
-from bench.libtorrent_rules import DEAD, LOSS, NODES, SEED
+from bench.libtorrent_rules import DEAD, LOSS, NODES
 from bench.load.bare import VALUE, WINDOW, Bare
 from bench.report import Bar, Part, Row
 from bench.scenario import Options
@@ -67,7 +67,7 @@ class Cost:
 
 def bulk(options: Options) -> Part:
     """Measure both."""
-    simulated = sim_run(_simulated(300 if options.quick else 3000))
+    simulated = sim_run(_simulated(300 if options.quick else 3000, options.seed))
     sockets = cpu_per_datagram(20_000)
     with swarm_process(SWARM) as bootstrap:
         ours, theirs = uvloop.run(_on_swarm(bootstrap, 2 if options.quick else ROUNDS))
@@ -124,9 +124,9 @@ def _beside(ours: list[Cost], theirs: list[Cost]) -> list[Row]:
 # simulated
 
 
-def kept_items(count: int) -> list[SignedItem]:
+def kept_items(count: int, seed: int) -> list[SignedItem]:
     """Return items whose targets are neighbours among OF."""
-    identity, rng = Identity(Random(1).randbytes(SEED_BYTES)), Random(2)
+    identity, rng = Identity(Random(seed).randbytes(SEED_BYTES)), Random(seed + 1)
     salts = (b"%d" % i for i in range(OF))
     near = heapq.nsmallest(count, salts, key=lambda one: ed25519.target(identity.public_key, one))
     return [
@@ -138,8 +138,8 @@ def kept_items(count: int) -> list[SignedItem]:
 class TimedNet(SimNet):
     """The network of the direct bench; `spent` is the CPU (s) that simulating it takes."""
 
-    def __init__(self) -> None:
-        super().__init__(NODES, seed=SEED, dead=DEAD, loss=LOSS)
+    def __init__(self, seed: int) -> None:
+        super().__init__(NODES, seed=seed, dead=DEAD, loss=LOSS)
         self.spent = 0.0
 
     def ask(
@@ -152,10 +152,10 @@ class TimedNet(SimNet):
         return said
 
 
-async def _simulated(count: int) -> Cost:
-    net, rng = TimedNet(), Random(3)
-    kept = kept_items(count)
-    carrier = await sim_carrier(net, seed=1)
+async def _simulated(count: int, seed: int) -> Cost:
+    net, rng = TimedNet(seed + 2), Random(seed + 2)
+    kept = kept_items(count, seed)
+    carrier = await sim_carrier(net, seed=seed)
     async with _ledger(kept, net, rng) as store:
         republisher, counts = _republisher(store, carrier, START + AGE)
         before, traffic = _cpu() - net.spent, net.traffic.datagrams

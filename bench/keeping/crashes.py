@@ -93,7 +93,7 @@ class Tally:
 def crashes(options: Options) -> Part:
     """Kill one process after the other; the first and the last are let be."""
     rounds = 10 if options.quick else ROUNDS
-    rng, witness, tally = Random(4), Witness(), Tally()
+    rng, witness, tally = Random(options.seed), Witness(), Tally()
     with swarm_process(SWARM) as bootstrap, tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         _round(home, bootstrap, 0, None, witness, tally)
@@ -117,8 +117,12 @@ def _round(
     passes = 2 if rng is None else SEQS
     words = [sys.executable, "-m", "bench.keeping.victim", str(home), str(n * SEQS + 1)]
     words += [str(passes), *bootstrap[:3]]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        killer = contextlib.ExitStack()
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(words, stdout=pipe, stderr=pipe) as process,
+        contextlib.ExitStack() as killer,
+    ):
+        killer.callback(process.kill)  # if this bench is broken off
         if rng is not None and rng.random() < EARLY:
             _kill_later(process, rng, killer)
             rng = None
@@ -131,8 +135,8 @@ def _round(
             said = json.loads(line)
             witness.report(bytes.fromhex(said["target"]), said["seq"], bytes.fromhex(said["v"]))
             reports += 1
-        killer.close()
         complaint = process.stderr.read().decode()
+        process.wait()
     tally.reports += reports
     tally.before_any += not reports
     if process.returncode not in (0, -9):

@@ -69,7 +69,11 @@ def _life(home: Path, bootstrap: list[str]) -> tuple[float, float]:
     environment = os.environ | {"XDG_DATA_HOME": str(home)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a daemon is not compiled at each start
     begin = time.monotonic()
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as daemon:
+    with (
+        subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as daemon,
+        contextlib.ExitStack() as broken_off,
+    ):
+        broken_off.callback(daemon.kill)  # which does nothing where it has ended
         assert daemon.stderr is not None
         url = _logged(daemon.stderr, "HTTP on ").partition("HTTP on ")[2]
         _logged(daemon.stderr, "online")

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from statistics import fmean, linear_regression
@@ -36,14 +37,21 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 MISSING = 0.1  # of the lookups
 
 
+class Soaked(Daemon):
+    """A daemon whose process is the bench's, too."""
+
+    def _take_signals(self, opened: contextlib.AsyncExitStack) -> None:
+        """Leave them to the bench, which ends the daemon."""
+
+
 class Load:
     """Lookups at a steady rate, whatever becomes of them; answers are checked."""
 
-    def __init__(self, node: Node, kept: list[SignedItem]) -> None:
+    def __init__(self, node: Node, kept: list[SignedItem], seed: int) -> None:
         self.found = self.missing = self.failed = self.wrong = 0
         self._node = node
         self._kept = kept
-        self._random = Random(1)
+        self._random = Random(seed)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, seconds: float) -> None:
@@ -76,26 +84,35 @@ class Load:
 def soak(options: Options) -> Part:
     """Run it for an hour; the slope is that of resident memory over its second half."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_soak(60.0 if options.quick else 3600.0))
+        return runner.run(_soak(60.0 if options.quick else 3600.0, options.seed))
 
 
-async def _soak(seconds: float) -> Part:
+async def _soak(seconds: float, seed: int) -> Part:
     with swarm_process(SWARM) as bootstrap, tempfile.TemporaryDirectory() as directory:
         home = Path(directory)
         os.environ["XDG_DATA_HOME"] = directory
-        daemon = Daemon(lambda: _settings(home, bootstrap))
-        running = asyncio.create_task(daemon.run())
+        daemon = Soaked(lambda: _settings(home, bootstrap))
+        async with _running(daemon):
+            kept = items(Scenario("soak", KEYS, 0, seed=seed))
+            await _put(daemon.node, kept)
+            load, memory = Load(daemon.node, kept, seed), list[float]()
+            sampling = asyncio.create_task(_sample(memory))
+            await load.run(seconds)
+            sampling.cancel()
+    return Part(_rows(load, memory, seconds), {"rss_mb": memory})
+
+
+@contextlib.asynccontextmanager
+async def _running(daemon: Daemon) -> AsyncIterator[None]:
+    """Run a daemon to the end of the block, whatever ends that."""
+    running = asyncio.create_task(daemon.run())
+    try:
         while daemon.http_endpoint is None:
             await asyncio.sleep(0.01)
-        kept = items(Scenario("soak", KEYS, 0))
-        await _put(daemon.node, kept)
-        load, memory = Load(daemon.node, kept), list[float]()
-        sampling = asyncio.create_task(_sample(memory))
-        await load.run(seconds)
-        sampling.cancel()
+        yield
+    finally:
         daemon.stop()
         await running
-    return Part(_rows(load, memory, seconds), {"rss_mb": memory})
 
 
 def _settings(home: Path, bootstrap: list[str]) -> Settings:

@@ -7,14 +7,17 @@ from bench.report import Bar, Part, Row
 from bench.scenario import Options
 
 KEYS = 2000
+FIRST = 6  # beside the seed: the months that are kept began with 7
 
 
 def law(options: Options) -> Part:
     """Let copies die as the survival law has it."""
     keys, days = (200, 2.0) if options.quick else (KEYS, 30.0)
-    month = run(Scenario("law", keys, days))
+    seed = FIRST + options.seed
+    month = run(Scenario("law", keys, days, seed=seed))
     ours = month.datagrams_a_day
-    frugal, plain = hourly_baseline(50, 6 if options.quick else 24), hourly_libtorrent(200)
+    frugal = hourly_baseline(50, 6 if options.quick else 24, seed)
+    plain = hourly_libtorrent(200, seed)
     rows = [
         *_rows(f"{days:g} days, {keys:,} keys", month, bar=0.999),
         Row("node-puts a key and hour", month.node_puts, bar=Bar("<=", 0.3)),
@@ -40,7 +43,7 @@ def law(options: Options) -> Part:
 def fast(options: Options) -> Part:
     """Let copies die three times as fast, and tell nobody."""
     keys, days = (200, 2.0) if options.quick else (KEYS, 5.0)
-    month = run(Scenario("fast", keys, days, speed=3.0))
+    month = run(Scenario("fast", keys, days, speed=3.0, seed=FIRST + options.seed))
     rows = [
         *_rows(f"dying 3 times as fast, {days:g} days, {keys:,} keys", month, bar=0.999),
         Row("3 times as fast: node-puts a key and hour", month.node_puts),
@@ -52,7 +55,8 @@ def fast(options: Options) -> Part:
 def outage(options: Options) -> Part:
     """Let the daemon be away for a day; what it remembers heals what died."""
     keys, begin = (200, 1.0) if options.quick else (KEYS, 2.0)
-    month = run(Scenario("outage", keys, begin + 2, outage=(begin * DAY, (begin + 1) * DAY)))
+    away, seed = (begin * DAY, (begin + 1) * DAY), FIRST + options.seed
+    month = run(Scenario("outage", keys, begin + 2, outage=away, seed=seed))
     back = round((begin + 1) * 24)
     before, after = month.found[round(begin * 24) - 1], month.found[back:]
     healed = next((i + 1 for i, one in enumerate(after) if one >= 0.999), None)

@@ -19,12 +19,17 @@ WAIT = 60.0  # s
 VALUE = b"v" * 600  # bytes, about a NodeRecord
 
 
-class Found(NamedTuple):
-    """What the end of a lookup said: b"" and 0 where it found nothing."""
+class Heard(NamedTuple):
+    """What was heard of a lookup: b"" and 0 where it found nothing; no more comes once it ended."""
 
     key: bytes
     value: bytes
     seq: int
+    ended: bool
+
+
+OnHeard = Callable[[Heard, float], None]
+"""Takes what was heard, and how long after the lookup began (s)."""
 
 
 class Bare:
@@ -46,15 +51,21 @@ class Bare:
 
     def get(self, keys: list[bytes]) -> dict[bytes, bytes]:
         """Look all keys up, WINDOW at a time; return what was found."""
-        return {found.key: found.value for found, _ in self.look_up(keys)}
+        found: dict[bytes, bytes] = {}
+
+        def on_heard(heard: Heard, seconds: float) -> None:
+            if heard.ended:
+                found[heard.key] = heard.value
+
+        self.look_up(keys, on_heard)
+        return found
 
     def look_up(
-        self, keys: list[bytes], window: int = WINDOW, limit: float = WAIT
-    ) -> list[tuple[Found, float]]:
-        """Look all keys up; return what came of it within `limit`, and how long each took (s)."""
+        self, keys: list[bytes], on_heard: OnHeard, window: int = WINDOW, limit: float = WAIT
+    ) -> None:
+        """Look all keys up, so many at once until they end; hand over what comes within `limit`."""
         asked: dict[bytes, float] = {}
-        done: list[tuple[Found, float]] = []
-        waiting, end = iter(keys), time.monotonic() + limit
+        waiting, end, open_ = iter(keys), time.monotonic() + limit, len(keys)
 
         def ask(count: int) -> None:
             for key in islice(waiting, count):
@@ -62,31 +73,31 @@ class Bare:
                 self.session.dht_get_mutable_item(key, b"")
 
         ask(window)
-        while len(done) < len(keys) and (left := end - time.monotonic()) > 0:
+        while open_ and (left := end - time.monotonic()) > 0:
             self.session.wait_for_alert(min(1000, 1 + int(1000 * left)))
-            for found in self._ended():
-                if found.key in asked:  # else one of an earlier round
-                    done.append((found, time.monotonic() - asked[found.key]))
-                    ask(1)
-        return done
+            for heard in self._alerts():
+                if heard.key in asked:  # else one of an earlier round
+                    on_heard(heard, time.monotonic() - asked[heard.key])
+                    open_ -= heard.ended
+                    ask(heard.ended)
 
-    def _ended(self) -> Iterator[Found]:
-        """Yield the lookups that ended."""
+    def _alerts(self) -> Iterator[Heard]:
+        """Yield what came of lookups since the last time."""
         for alert in self.session.pop_alerts():
-            if isinstance(alert, lt.dht_mutable_item_alert) and alert.authoritative:
+            if isinstance(alert, lt.dht_mutable_item_alert):
                 value: Any = alert.item
-                yield Found(alert.key, bytes(value), alert.seq)
+                yield Heard(alert.key, bytes(value), alert.seq, alert.authoritative)
 
     @contextlib.contextmanager
-    def heard(self, on_ended: Callable[[Found], None]) -> Iterator[Callable[[bytes], None]]:
-        """Have the running loop hand over what ends; yields what begins a lookup."""
+    def heard(self, on_heard: Callable[[Heard], None]) -> Iterator[Callable[[bytes], None]]:
+        """Have the running loop hand over what comes; yields what begins a lookup."""
         loop = asyncio.get_running_loop()
         reading, writing = socket.socketpair()
 
         def on_alerts() -> None:
             reading.recv(4096)
-            for found in self._ended():
-                on_ended(found)
+            for heard in self._alerts():
+                on_heard(heard)
 
         with reading, writing:
             reading.setblocking(False)

@@ -1,7 +1,7 @@
 """`query-load`: which parts there are, and what may be set."""
 
 from bench.load import carriers, parts, plots
-from bench.scenario import Bench
+from bench.scenario import SEEDED, Bench
 
 BENCH = Bench(
     "query-load",
@@ -14,10 +14,11 @@ BENCH = Bench(
         "loss-20": parts.losing(20),
         "dead-nodes": parts.dead_nodes,
     },
-    ("closed",),
+    ("closed", "loss-5", "dead-nodes"),
     plots.draw,
     {
         "queries": "Lookups a round.",
         "window": "Lookups in flight in a closed loop.",
     },
+    taken={"carriers": (), "open": ("queries", SEEDED)},
 )

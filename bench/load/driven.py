@@ -5,9 +5,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from bench.load.bare import VALUE
 from bench.load.loops import SEQ, Order
@@ -16,7 +15,7 @@ from bench.load.told import Told
 from bench.tables import ROOT
 
 BARE, FOREIGN = "bare libtorrent", "bittorrent-dht"
-OURS = ("direct carrier", "libtorrent carrier", "Node.query")
+OURS = ("direct carrier", "libtorrent carrier", "Node.query", "Node.query, cache-first")
 LIBRARY = ROOT / "tests" / "interop" / "node_modules" / "bittorrent-dht" / "index.js"
 READY_WITHIN, LATE = 60.0, 30.0  # s
 LEAD = 0.2  # s from telling of an open loop to its first lookup
@@ -26,10 +25,13 @@ LEAD = 0.2  # s from telling of an open loop to its first lookup
 class Round:
     """How long each lookup took (s; None: no answer), and means of what was answered.
 
-    `cpu` is user and system time of the client's process (s), `limit` what no answer counts as.
+    `first` is the time to the first right value, `end` that to the lookup's end; empty where the
+    client does not tell. `cpu` is user and system time of the client's process (s), `limit` what no
+    answer counts as.
     """
 
-    times: Sequence[float | None]
+    first: Sequence[float | None]
+    end: Sequence[float | None]
     limit: float
     cpu: float
     seconds: float
@@ -37,16 +39,23 @@ class Round:
 
     @property
     def answered(self) -> int:
-        """How many were."""
-        return sum(one is not None for one in self.times)
+        """How many were, to the end where that is told."""
+        return sum(one is not None for one in self.end or self.first)
+
+    @property
+    def asked(self) -> int:
+        """How many lookups there were."""
+        return len(self.end or self.first)
 
 
 Clients = dict[str, Told]
 
 
 @contextmanager
-def clients(network: Network, concurrency: int = 16) -> Iterator[Clients]:
-    """Run all that this machine can, with all of the swarm in their tables."""
+def clients(
+    network: Network, concurrency: int = 16, without: Sequence[str] = ()
+) -> Iterator[Clients]:
+    """Run all others that this machine can, with all of the swarm in their tables."""
     start = {
         "bootstrap": network.addresses,
         "value": VALUE.hex(),
@@ -55,7 +64,9 @@ def clients(network: Network, concurrency: int = 16) -> Iterator[Clients]:
     }
     with ExitStack() as stack:
         running = {
-            name: stack.enter_context(Told(words, network.host)) for name, words in _words().items()
+            name: stack.enter_context(Told(words, network.host))
+            for name, words in _words().items()
+            if name not in without
         }
         for one in running.values():
             one.say(start)
@@ -80,22 +91,28 @@ def foreign_missing() -> list[str]:
     )
 
 
-def run(turns: Sequence[Told], order: Order) -> list[Round]:
-    """Have each client of a turn do the same round, all at once; return what that took each."""
-    for one in turns:
-        one.say(order.said())
-    if order.at:
-        (only,) = turns
-        _tick(only, order)
+def run(client: Told, order: Order) -> Round:
+    """Have a client do a round; return what that took."""
+    client.say(order.said())
+    _tick(client, order)
     within = (order.at[-1] if order.at else 0.0) + order.limit + LATE
-    return [_round(one.hear(within), order.limit) for one in turns]
+    return Round(limit=order.limit, **client.hear(within))
 
 
 def opened(client: Told, keys: Sequence[bytes], at: Sequence[float], limit: float) -> Round:
     """Run an open loop that begins now."""
-    order = Order(keys, len(keys), limit, time.monotonic() + LEAD, at)
-    (only,) = run([client], order)
-    return only
+    return run(client, Order(keys, len(keys), limit, time.monotonic() + LEAD, at))
+
+
+def warm_up(name: str, client: Told, order: Order) -> None:
+    """Have a client find some keys: one that has just started may not know the swarm yet."""
+    keys, end = order.keys, time.monotonic() + READY_WITHIN
+    while keys:
+        if time.monotonic() > end:
+            raise RuntimeError(f"{name} does not find {len(keys)} of the keys that are stored")
+        found = run(client, replace(order, keys=keys))
+        times = zip(keys, found.end or found.first, strict=True)
+        keys = [key for key, took in times if took is None]
 
 
 def _tick(client: Told, order: Order) -> None:
@@ -105,7 +122,3 @@ def _tick(client: Told, order: Order) -> None:
         if wait > 0:
             time.sleep(wait)
         client.tick()
-
-
-def _round(said: dict[str, Any], limit: float) -> Round:
-    return Round(limit=limit, **said)

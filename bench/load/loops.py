@@ -1,6 +1,7 @@
 """How a client is loaded: a closed loop, which waits for answers, and an open one, which does not.
 
-Times are seconds for each key in order, None where no right answer came in time.
+Of each lookup two times are taken: to the first right value, and to its end, after which nothing
+newer comes.
 """
 
 import asyncio
@@ -15,9 +16,28 @@ from bench.load.bare import VALUE
 from dhtmeta.errors import DhtmetaError
 
 SEQ = 1  # of what is stored: the first of its key
-Times = list[float | None]
-Query = Callable[[bytes], Awaitable[bool]]
-"""Looks a key up to the end, and says whether it was found."""
+Seconds = list[float | None]
+OnFirst = Callable[[], None]
+Query = Callable[[bytes, OnFirst], Awaitable[bool]]
+"""Looks a key up, calls at the first right value, and says whether it was found to the end."""
+
+
+@dataclass(slots=True)
+class Times:
+    """Seconds for each key in order, None where no right answer came in time."""
+
+    first: Seconds
+    end: Seconds
+
+    @classmethod
+    def of(cls, count: int) -> Self:
+        """Return those of so many keys that nothing was heard of."""
+        return cls([None] * count, [None] * count)
+
+    def value(self, i: int, seconds: float) -> None:
+        """Take a right value: the first counts."""
+        if self.first[i] is None:
+            self.first[i] = seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +80,12 @@ def right(value: bytes, seq: int) -> bool:
 
 async def closed_loop(query: Query, order: Order) -> Times:
     """Keep `window` lookups in flight."""
-    times: Times = [None] * len(order.keys)
+    times = Times.of(len(order.keys))
     waiting = iter(enumerate(order.keys))
 
     async def work() -> None:
         for i, key in waiting:
-            times[i] = await _timed(query, key, time.monotonic())
+            await _timed(query, key, times, i, time.monotonic())
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(order.limit):
@@ -75,10 +95,10 @@ async def closed_loop(query: Query, order: Order) -> Times:
 
 async def open_loop(query: Query, order: Order, ticks: asyncio.StreamReader) -> Times:
     """Start a lookup at each tick; its time counts from when it should have started."""
-    times: Times = [None] * len(order.keys)
+    times = Times.of(len(order.keys))
 
     async def look_up(i: int) -> None:
-        times[i] = await _timed(query, order.keys[i], order.start + order.at[i])
+        await _timed(query, order.keys[i], times, i, order.start + order.at[i])
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(left(order)), asyncio.TaskGroup() as group:
@@ -93,9 +113,7 @@ def left(order: Order) -> float:
     return order.start + order.at[-1] + order.limit - time.monotonic()
 
 
-async def _timed(query: Query, key: bytes, since: float) -> float | None:
-    try:
-        found = await query(key)
-    except DhtmetaError:
-        return None
-    return time.monotonic() - since if found else None
+async def _timed(query: Query, key: bytes, times: Times, i: int, since: float) -> None:
+    with contextlib.suppress(DhtmetaError):
+        if await query(key, lambda: times.value(i, time.monotonic() - since)):
+            times.end[i] = time.monotonic() - since

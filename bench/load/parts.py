@@ -2,24 +2,26 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from bench.load.driven import (
-    BARE,
-    FOREIGN,
     Clients,
     Round,
     clients,
     foreign_missing,
     opened,
     run,
+    warm_up,
 )
 from bench.load.figures import (
-    ANSWERED,
-    CPU,
-    DATAGRAMS,
+    CLOSED,
+    ENDS_P50,
+    HURT,
     IN_TIME,
-    P99,
-    RATE,
+    P50S,
+    P95S,
+    P99S,
+    Figure,
     Rounds,
     curves,
     plain,
@@ -33,7 +35,10 @@ from dhtmeta.testing.netns import Host, Internet, why_not
 
 ROUNDS, QUICK_ROUNDS = 9, 5
 QUERIES, QUICK_QUERIES = 600, 300  # a round
-FEW_ROUNDS, FEW_QUERIES = 3, 96  # where libtorrent takes 15 s for 32 of them
+# Where somebody is silent libtorrent takes 15 s for each WINDOW of queries: turn about, two rounds
+# of a bare session and its carrier take most of a part's time.
+FEW_ROUNDS, FEW_QUERIES, QUICK_FEW = 3, 64, 32
+SLOW = "libtorrent carrier"  # which a quick run has no time for where somebody is silent
 RATES = (100, 500, 1000)  # queries a second
 OPEN_ROUNDS, OPEN_QUERIES, OPEN_SECONDS = 3, 1000, 2  # at most so many, for so long
 WINDOW = 32
@@ -42,7 +47,6 @@ WARM = 64  # queries before anything is measured
 # bittorrent-dht's datagrams in flight: its own figure, with which it is fastest while everybody
 # answers, and what keeps lookups from waiting for those of others where not everybody does.
 CONCURRENCY, HURT_CONCURRENCY = 16, 512
-Turns = Sequence[Sequence[str]]
 
 
 def closed(options: Options) -> Part:
@@ -50,13 +54,17 @@ def closed(options: Options) -> Part:
     rounds = QUICK_ROUNDS if options.quick else ROUNDS
     queries = options.value("queries", QUERIES, QUICK_QUERIES)
     with _scene(options, rounds * queries, CONCURRENCY) as (network, running):
-        found = _rounds(options, network, running, [[name] for name in running], rounds, queries)
-    return _closed_part("closed", found)
+        found = _rounds(options, network, running, rounds, queries)
+    return _closed_part("closed", found, _window(options), CLOSED, P95S)
 
 
-def _closed_part(name: str, found: Rounds) -> Part:
-    figures = (RATE, P99, CPU, DATAGRAMS, ANSWERED)
-    rows = ratios(name, found, figures) + plain(name, found, figures)
+def _closed_part(
+    name: str, found: Rounds, window: int, compared: Sequence[Figure], more: Sequence[Figure]
+) -> Part:
+    """Return the ratios of what is compared, and that and more of each client."""
+    asked = next(iter(found.values()))
+    load = f"{len(asked)} rounds of {asked[0].asked}, {window} in flight"
+    rows = ratios(name, found, compared, load) + plain(name, found, (*compared, *more))
     return Part(rows, curves(found), missing=foreign_missing())
 
 
@@ -64,17 +72,20 @@ def open_loop(options: Options) -> Part:
     """Start lookups at times that were fixed before, whether the others have ended or not."""
     each = options.value("queries", OPEN_QUERIES, OPEN_QUERIES // 2)
     part = Part(missing=foreign_missing())
-    with _scene(options, OPEN_ROUNDS * each, CONCURRENCY) as (network, running):
-        for rate in RATES:
-            count = min(each, rate * OPEN_SECONDS)
+    counts = {rate: min(each, rate * OPEN_SECONDS) for rate in RATES}
+    with _scene(options, OPEN_ROUNDS * sum(counts.values()), CONCURRENCY) as (network, running):
+        unasked = iter(network.keys)
+        for rate, count in counts.items():
             found: dict[str, list[Round]] = {name: [] for name in running}
             for turn in counted(f"open, {rate}/s", range(OPEN_ROUNDS), OPEN_ROUNDS):
-                keys = network.keys[turn * each : turn * each + count]
+                keys = list(islice(unasked, count))
                 at = schedule(rate, count, options.seed + turn)
                 for name, client in running.items():
                     found[name].append(opened(client, keys, at, LIMIT))
             name = f"open, {rate}/s"
-            part.add(*ratios(name, found, (P99,)), *plain(name, found, (P99, IN_TIME)))
+            load = f"{OPEN_ROUNDS} rounds of {count}"
+            part.add(*ratios(name, found, (*P50S, *P99S), load))
+            part.add(*plain(name, found, (*P50S, *P95S, *P99S, IN_TIME)))
             part.series |= {f"{one}, {rate}/s": curve for one, curve in curves(found).items()}
     return part
 
@@ -99,45 +110,49 @@ def dead_nodes(options: Options) -> Part:
 def _hurt(
     options: Options, name: str, hurt: Callable[[Network], None], host: Host | None = None
 ) -> Part:
-    """Measure a closed loop in a swarm that was hurt after all is stored and known.
-
-    Those who wait for seconds wait together: they need no core for that.
-    """
+    """Measure a closed loop in a swarm that was hurt after all is stored and known."""
     rounds = 1 if options.quick else FEW_ROUNDS
-    queries = options.value("queries", FEW_QUERIES, FEW_QUERIES)
-    with _scene(options, rounds * queries, HURT_CONCURRENCY, host) as (network, running):
+    queries = options.value("queries", FEW_QUERIES, QUICK_FEW)
+    without = [SLOW] if options.quick else []
+    keys = rounds * queries
+    with _scene(options, keys, HURT_CONCURRENCY, host, without) as (network, running):
         hurt(network)
-        slow = [one for one in running if one in {"libtorrent carrier", BARE, FOREIGN}]
-        turns = [*([one] for one in running if one not in slow), slow]
-        found = _rounds(options, network, running, turns, rounds, queries)
-    return _closed_part(name, found)
+        found = _rounds(options, network, running, rounds, queries)
+    part = _closed_part(name, found, _window(options), HURT, (ENDS_P50, *P95S))
+    part.missing += [f"{one}: whole runs only, it waits as a bare session does" for one in without]
+    return part
 
 
 @contextmanager
 def _scene(
-    options: Options, keys: int, concurrency: int, host: Host | None = None
+    options: Options,
+    keys: int,
+    concurrency: int,
+    host: Host | None = None,
+    without: Sequence[str] = (),
 ) -> Iterator[tuple[Network, Clients]]:
     """Run swarm and clients, each of which has found some keys already."""
     with (
         Network(keys + WARM, options.seed, host) as network,
-        clients(network, concurrency) as running,
+        clients(network, concurrency, without) as running,
     ):
-        for client in running.values():
-            (warm,) = run([client], Order(network.keys[-WARM:], WINDOW, LIMIT))
-            assert warm.answered == WARM
+        for name, client in running.items():
+            warm_up(name, client, Order(network.keys[-WARM:], WINDOW, LIMIT))
         yield network, running
 
 
 def _rounds(
-    options: Options, network: Network, running: Clients, turns: Turns, rounds: int, queries: int
+    options: Options, network: Network, running: Clients, rounds: int, queries: int
 ) -> Rounds:
-    """Have all look the same keys up, turn about; other keys in each round."""
+    """Have all look the same keys up, one client after the other; other keys in each round."""
     found: dict[str, list[Round]] = {name: [] for name in running}
     for number in counted("rounds", range(rounds), rounds):
         keys = network.keys[number * queries : (number + 1) * queries]
-        order = Order(keys, options.value("window", WINDOW, WINDOW), LIMIT)
-        for turn in turns:
-            took = run([running[name] for name in turn], order)
-            for name, one in zip(turn, took, strict=True):
-                found[name].append(one)
+        order = Order(keys, _window(options), LIMIT)
+        for name, client in running.items():
+            found[name].append(run(client, order))
     return found
+
+
+def _window(options: Options) -> int:
+    return options.value("window", WINDOW, WINDOW)

@@ -1,10 +1,11 @@
 """How lookups under load look: how long they take, by client, and what they cost."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 from bench.load.driven import BARE, FOREIGN, OURS
-from bench.load.figures import CPU
+from bench.load.figures import CPU, FIRST, TIMES
 from bench.report import STEP
 from bench.scenario import Results
 
@@ -18,6 +19,7 @@ CURVES = {
     "open": "1,000 queries a second, whatever is answered",
 }
 CLIENTS = (*OURS, BARE, FOREIGN)
+STYLES = {"": "-", f", {TIMES[FIRST]}": "--"}
 COLOURS = {name: f"C{number}" for number, name in enumerate(CLIENTS)}
 OPEN = ", 1000/s"  # of the open loop's curves these are drawn
 
@@ -31,7 +33,10 @@ def draw(results: Results) -> Any:
     for axes, (part, title) in zip(plots, CURVES.items(), strict=True):
         _curves(axes, results.get(part, {}).get("series", {}), title)
     figure.legend(
-        *plots[0].get_legend_handles_labels(), ncols=len(CLIENTS), loc="outside lower center"
+        *plots[0].get_legend_handles_labels(),
+        ncols=len(CLIENTS),
+        loc="outside lower center",
+        title="to the lookup's end; dashed: to the first right value",
     )
     _costs(last, results.get("closed", {}).get("rows", []))
     return figure
@@ -39,9 +44,10 @@ def draw(results: Results) -> Any:
 
 def _curves(axes: Any, series: Mapping[str, list[float]], title: str) -> None:
     """Draw the share done by time; a curve ends where answers did."""
-    for name in CLIENTS:
-        seconds = series.get(name) or series.get(name + OPEN, [])
-        axes.plot(seconds, list(PERCENT)[: len(seconds)], label=name, color=COLOURS[name])
+    for name, (kind, style) in product(CLIENTS, STYLES.items()):
+        seconds = series.get(name + kind) or series.get(name + kind + OPEN, [])
+        label = "" if kind else name
+        axes.plot(seconds, list(PERCENT)[: len(seconds)], style, label=label, color=COLOURS[name])
     axes.set_xscale("log")
     axes.set(xlabel="seconds", ylabel="% of queries answered", title=title, ylim=(0, 100))
     axes.grid(alpha=0.3)

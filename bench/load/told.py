@@ -24,7 +24,9 @@ class Told:
 
     def __enter__(self) -> Self:
         pipe = subprocess.PIPE
-        self._process = subprocess.Popen(self._argv, stdin=pipe, stdout=pipe, cwd=ROOT)
+        self._process = subprocess.Popen(  # Ctrl-C is for us alone, who end it then
+            self._argv, stdin=pipe, stdout=pipe, cwd=ROOT, process_group=0
+        )
         return self
 
     def __exit__(

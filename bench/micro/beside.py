@@ -18,7 +18,8 @@ class Beside:
     """Figures of ours and of a peer in `unit`, taken in turns: the n-th of each belong together.
 
     The ratio is ours over theirs, less is better; with a bar ">=" it is theirs over ours. `own` is
-    the bar of our figure by itself; `size` says of how much.
+    the bar of our figure by itself; `size` says of how much. `worst`: our figure by itself is the
+    highest of all runs, and has a row without a bar, too. With nobody as the peer that is all.
     """
 
     what: str
@@ -28,9 +29,11 @@ class Beside:
     unit: str = "ns"
     bar: Bar | None = None
     own: Bar | None = None
+    worst: bool = False
     margin: float = MARGIN
     size: str = ""
     note: str = ""
+    own_note: str = ""
 
     @property
     def name(self) -> str:
@@ -55,8 +58,8 @@ Runs = Sequence[Beside]
 def rows_of(found: Iterable[Beside]) -> list[Row]:
     """Make a row of all runs of each ratio, and one of each figure of ours that has a bar."""
     found = list(found)
-    own = _grouped((one.what, one) for one in found if one.own)
-    ratios = _grouped((one.name, one) for one in found)
+    own = _grouped((one.what, one) for one in found if one.own or one.worst)
+    ratios = _grouped((one.name, one) for one in found if one.peer)
     return [*map(_own_row, own.values()), *map(_ratio_row, ratios.values())]
 
 
@@ -70,7 +73,9 @@ def _grouped(named: Iterable[tuple[str, Beside]]) -> Mapping[str, list[Beside]]:
 def _own_row(runs: Runs) -> Row:
     first, figures = runs[0], [figure for one in runs for figure in one.ours]
     low, high = min(figures), max(figures)
-    return Row(first.what, median(figures), first.unit, low, high, first.own, first.size)
+    figure = high if first.worst else median(figures)
+    note = "; ".join(filter(None, (first.size, first.own_note)))
+    return Row(first.what, figure, first.unit, low, high, first.own, note, told=True)
 
 
 def _ratio_row(runs: Runs) -> Row:
@@ -96,7 +101,8 @@ def series_of(found: Iterable[Beside]) -> dict[str, list[float]]:
     """Return what each library took, run by run, as "WHAT [UNIT]: LIBRARY"."""
     series: dict[str, list[float]] = {}
     for one in found:
-        for library, figures in ((OURS, one.ours), (one.peer, one.theirs)):
+        theirs = [(one.peer, one.theirs)] if one.peer else []
+        for library, figures in [(OURS, one.ours), *theirs]:
             name = f"{one.what} [{one.unit}]: {library}"
             series.setdefault(name, []).append(median(figures))
     return series

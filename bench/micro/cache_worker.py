@@ -23,6 +23,7 @@ class Worker:
         self.keys = new_keys(self.source, entries)
         self.name, self.calls = name, calls
         self.library: Library | None = None
+        self.checked = False  # that the library holds all keys
         self.go: Callable[[], None] = lambda: None
         self.prepare: dict[str, Callable[[], Callable[[], None]]] = {
             "put": self.put,
@@ -42,6 +43,7 @@ class Worker:
         """Fill an empty one."""
         self.library = None  # two would be in each other's way
         self.library = library = KINDS[self.name](self.name, len(self.keys))
+        self.checked = False
         keys = fresh(self.keys)
         return lambda: library.puts(keys, VALUE)
 
@@ -52,8 +54,11 @@ class Worker:
         return self.library
 
     def hit(self) -> Callable[[], None]:
-        library, keys = self.full(), fresh(self.source.choices(self.keys, k=self.calls))
-        check(library, keys, lambda number: VALUE)
+        library = self.full()
+        if not self.checked:
+            check(library, self.keys, lambda number: VALUE)
+            self.checked = True
+        keys = fresh(self.source.choices(self.keys, k=self.calls))  # what was checked has hashes
         return lambda: library.gets(keys)
 
     def miss(self) -> Callable[[], None]:
@@ -63,6 +68,7 @@ class Worker:
     def evict(self) -> Callable[[], None]:
         """Put new ones into the full one: it holds others after that."""
         library, keys = self.full(), new_keys(self.source, self.calls)
+        self.checked = False
         return lambda: library.puts(keys, VALUE)
 
 

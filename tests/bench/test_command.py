@@ -1,18 +1,25 @@
 """`dhtmeta bench`: what it takes, what it says to who asks wrongly, and what it writes where."""
 
 import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from bench.catalogue import BENCHES
-from bench.command import FRESH, bench
+from bench.command import FRESH, _command, bench
 from bench.report import Part, Row
 from bench.results import QUICK, RESULTS, keep, path_of, read
-from bench.scenario import Bench, Options
-from bench.tables import END, put_tables
+from bench.runner import ENDING, interrupted_by_all
+from bench.scenario import SEED, SEEDED, Bench, Options, Run
+from bench.tables import END, ROOT, put_tables
 from dhtmeta.errors import CallerError
 from tests.bench.rows import RATIO, SECONDS, SLOWER, run
 
@@ -82,8 +89,15 @@ def test_all_keeps_every_quick_part_and_writes_the_page(
     assert "1</strong> of 1 bars hold" in (tmp_path / "index.html").read_text()
 
 
-def test_quick_results_lie_beside_the_others() -> None:
-    assert QUICK == RESULTS / "quick"
+@pytest.mark.parametrize("directory", [RESULTS, QUICK])
+def test_kept_results_are_usual_runs_of_parts_that_there_are(directory: Path) -> None:
+    quick = directory == QUICK
+    for path in directory.glob("*.json"):
+        one = BENCHES[path.stem]
+        known = one.quick if quick else one.parts
+        for part, said in read(path).items():
+            assert part in known
+            assert (said["quick"], said["seed"], said["parameters"]) == (quick, SEED, {})
 
 
 @pytest.mark.parametrize(("row", "code"), [(RATIO, 0), (SLOWER, 1)])
@@ -207,3 +221,168 @@ def test_only_usual_runs_are_the_results_of_the_checkout(
     monkeypatch.setattr("bench.command.write_page", kept_in.append)
     assert call("hit-rate", *words).exit_code == 0
     assert kept_in == [directory]
+
+
+TINY = """
+import sys, time
+from bench import command, page
+from bench.report import Part, Row
+from bench.scenario import Bench
+
+def good(options):
+    return Part([Row("one", 1.0)])
+
+def long(options):
+    try:
+        print("under way", file=sys.stderr, flush=True)
+        time.sleep(60)
+    finally:
+        print("cleared up", file=sys.stderr, flush=True)
+
+tiny = {"tiny": Bench("tiny", "A tiny one.", {"good": good, "long": long})}
+command.BENCHES = page.BENCHES = tiny
+from dhtmeta.cli.main import main
+sys.argv[1:] = ["bench", "all", *sys.argv[1:]]
+main()
+"""
+
+
+def started(*words: str | Path) -> subprocess.Popen[str]:
+    """Start a process that runs two parts, of which the second one takes long."""
+    pipe = subprocess.PIPE
+    argv = [sys.executable, "-c", TINY, *map(str, words)]
+    return subprocess.Popen(argv, stdout=pipe, stderr=pipe, text=True, cwd=ROOT)
+
+
+def test_sigterm_ends_a_run_in_an_orderly_way_and_what_was_measured_is_kept(tmp_path: Path) -> None:
+    with started("--to", tmp_path) as process:
+        assert process.stderr is not None
+        before = list(iter(process.stderr.readline, "under way\n"))
+        process.terminate()
+        _, after = process.communicate()
+    assert process.returncode == 130
+    assert list(read(path_of("tiny", tmp_path))) == ["good"]
+    assert before[0] == "tiny/good: begun\n"
+    assert before[1].startswith("tiny/good: ended after ")
+    assert before[2:] == ["tiny/long: begun\n"]
+    assert re.fullmatch(r"cleared up\ntiny/long: broken off after .* s\n\n?", after)
+    assert (tmp_path / "index.html").exists()
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_what_is_measured_is_kept_though_nobody_reads_what_is_shown(
+    words: tuple[str, ...], tmp_path: Path
+) -> None:
+    with started(*words, "--to", tmp_path) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, said = process.communicate()
+    assert process.returncode == 1
+    assert list(read(path_of("tiny", tmp_path))) == ["good"]
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+@pytest.fixture
+def signals_as_at_first() -> Iterator[None]:
+    """Have the signals do what they do by themselves, whatever started the tests."""
+    before = {one: signal.signal(one, signal.SIG_DFL) for one in ENDING}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals_as_at_first")
+@pytest.mark.parametrize("number", ENDING)
+@pytest.mark.parametrize("ctrl_c", [signal.default_int_handler, signal.SIG_IGN])
+def test_what_ends_a_process_does_what_ctrl_c_does_and_only_once(
+    number: signal.Signals, ctrl_c: Any
+) -> None:
+    before = signal.signal(signal.SIGINT, ctrl_c)
+    try:
+        with interrupted_by_all():
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(number)
+            for again in ENDING:
+                signal.raise_signal(again)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [signal.getsignal(one) for one in ENDING] == [signal.SIG_DFL] * len(ENDING)
+
+
+@pytest.mark.usefixtures("signals_as_at_first")
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    with interrupted_by_all():
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("hit-rate", "--part", "memory", "--peers", "3", "--minutes", "9"),
+            "no part takes --peers, --minutes. What each takes: memory: --records.",
+        ),
+        (
+            ("lookup-at-scale", "--part", "cpu", "--part", "syscalls", "--seed", "7"),
+            "no part takes --seed. What each takes: cpu: nothing; syscalls: nothing.",
+        ),
+    ],
+)
+def test_what_no_part_takes_is_refused_and_what_each_takes_is_said(
+    words: tuple[str, ...], said: str
+) -> None:
+    error = call(*words).exception
+    assert isinstance(error, CallerError)
+    assert str(error) == said
+
+
+def test_each_part_is_given_what_it_takes_and_no_more_is_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen = {}
+
+    def part(name: str) -> Run:
+        def run(options: Options) -> Part:
+            seen[name] = options
+            return Part()
+
+        return run
+
+    taken: dict[str, tuple[str, ...]] = {"nothing": (), "one": ("peers",)}
+    parts = {name: part(name) for name in (*taken, "all")}
+    about = {"peers": "How many.", "hours": "How long."}
+    tiny = Bench("tiny", "A tiny one.", parts, parameters=about, taken=taken)
+    monkeypatch.setattr("bench.page.BENCHES", {"tiny": tiny})
+    command = _command(tiny)
+    words = ["--seed", "7", "--peers", "3", "--hours", "4", "--to", str(tmp_path)]
+    assert CliRunner().invoke(command, words).exit_code == 0
+    assert seen == {
+        "nothing": Options(),
+        "one": Options(values={"peers": 3}),
+        "all": Options(seed=7, values={"peers": 3, "hours": 4}),
+    }
+    for name, said in read(path_of("tiny", tmp_path)).items():
+        assert (said["seed"], said["parameters"]) == (seen[name].seed, seen[name].values)
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_parts_take_only_what_can_be_set(name: str) -> None:
+    one = BENCHES[name]
+    assert one.taken.keys() <= one.parts.keys()
+    assert one.most.keys() <= one.parameters.keys()
+    taken = {what for part in one.parts for what in one.takes(part)}
+    assert taken == {*one.parameters, SEEDED}
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [(name, parameter) for name, one in BENCHES.items() for parameter in (*one.parameters, SEEDED)],
+)
+def test_a_number_without_measure_is_refused(name: str, parameter: str) -> None:
+    result = call(name, f"--{parameter}", str(10**12))
+    assert result.exit_code == 2
+    assert f"Invalid value for '--{parameter}'" in result.stderr

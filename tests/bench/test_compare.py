@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.compare import Change, changes, show_changes, worse
-from bench.report import Bar, Row
+from bench.compare import FLOOR, Change, changes, show_changes, worse
+from bench.report import MARGIN, Bar, Row
 from bench.scenario import Options
 from tests.bench.rows import RATIO, run
 
@@ -53,21 +53,45 @@ def test_each_row_has_the_margin_it_states() -> None:
     assert change(seeded, replace(seeded, figure=1.05)).verdict == "worse"
 
 
+def test_the_margin_is_that_of_the_run_that_is_judged() -> None:
+    wide, narrow = replace(LOWER, margin=0.5), replace(LOWER, margin=0.02)
+    assert change(wide, replace(narrow, figure=1.1)).verdict == "worse"
+    assert change(narrow, replace(wide, figure=1.1)).verdict == "same"
+
+
 @pytest.mark.parametrize(
-    ("figure", "low", "verdict"),
-    [(1.4, 1.1, "same"), (1.4, 1.3, "worse"), (1.5, 1.1, "worse")],
-    ids=["spreads overlap", "spreads apart", "twice the margin"],
+    ("old", "new", "margin"),
+    [
+        ((1.0, 1.01), (1.0, 1.01), FLOOR),
+        ((0.9, 1.0), (1.0, 1.0), 0.15),
+        ((1.0, 1.01), (1.0, 1.12), 0.18),
+        ((0.5, 1.5), (0.5, 1.5), MARGIN),
+        ((1.0, 1.0), (0.9, 1.0), MARGIN),
+        ((None, None), (0.9, 1.0), MARGIN),
+        ((0.9, 1.0), (None, None), 0.15),
+    ],
+    ids=["floor", "kept", "wider one", "at most its own", "of nothing", "old none", "new none"],
 )
-def test_spreads_that_overlap_allow_less_than_twice_the_margin(
-    figure: float, low: float, verdict: str
+def test_the_margin_is_the_spread_and_a_half_but_at_most_what_the_row_states(
+    old: tuple[float | None, float | None], new: tuple[float | None, float | None], margin: float
 ) -> None:
-    old = replace(LOWER, low=0.9, high=1.2)
-    assert change(old, replace(LOWER, figure=figure, low=low, high=1.6)).verdict == verdict
+    before, after = (replace(LOWER, low=low, high=high) for low, high in (old, new))
+    assert change(before, after).margin == margin
 
 
-def test_a_spread_of_one_run_alone_allows_nothing_more() -> None:
-    old = replace(LOWER, low=0.9, high=2.0)
-    assert change(old, replace(LOWER, figure=1.4)).verdict == "worse"
+def test_a_ratio_that_was_steady_and_is_a_quarter_worse_is_told() -> None:
+    old = Row("verify", 1.002, "x", 1.0, 1.006, Bar("<=", 1.03))
+    assert change(old, replace(old, figure=1.24, low=1.23, high=1.25)).verdict == "worse"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "apart"), [(1.1, 1.6, False), (1.3, 1.6, True), (None, None, False)]
+)
+def test_spreads_are_apart_where_both_are_there_and_share_nothing(
+    low: float | None, high: float | None, apart: bool
+) -> None:
+    old, new = replace(LOWER, low=0.9, high=1.2), replace(LOWER, low=low, high=high)
+    assert (change(old, new).apart, change(new, old).apart) == (apart, apart)
 
 
 @pytest.mark.parametrize(
@@ -127,14 +151,6 @@ def test_without_a_figure_there_is_nothing_to_compare(figure: float | None) -> N
 def test_parts_that_one_file_lacks_are_compared_as_well() -> None:
     found = changes({"one": run(RATIO)}, {"two": run(RATIO)})
     assert [(one.part, one.verdict) for one in found] == [("one", "gone"), ("two", "new")]
-
-
-def test_a_run_that_kept_no_margin_is_compared_with_the_usual_one() -> None:
-    old = run(LOWER)
-    new = run(replace(LOWER, figure=1.3))
-    for one in (old, new):
-        del one["rows"][0]["margin"]
-    assert [one.verdict for one in changes({"part": old}, {"part": new})] == ["worse"]
 
 
 def test_the_worst_is_shown_first(capsys: pytest.CaptureFixture[str]) -> None:

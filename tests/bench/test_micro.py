@@ -1,11 +1,13 @@
 """Micro benches: what their rows are called, who is missing, and that answers are checked."""
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from bench.micro.beside import OURS, Beside, rows_of, series_of
 from bench.micro.cache_worker import READY, apart
+from bench.micro.caches import check, filled, new_keys
 from bench.micro.files import run_file
 from bench.micro.peers import MODULES, installed, missing
 from bench.report import Bar
@@ -63,6 +65,29 @@ def test_a_figure_with_a_bar_of_its_own_has_a_row_of_its_own() -> None:
     assert (own.what, own.figure, own.unit, own.holds) == ("bytes", 71.0, "B", True)
     assert [row.figure for row in ratios] == [0.5, 0.5]
     assert ratios[0].note == "70 B beside 140 B; 10 entries"
+
+
+def test_the_worst_of_all_runs_counts_where_it_is_asked_for_and_needs_no_bar() -> None:
+    runs = [Beside("CPU", "cachebox", [1, 9, 2], [10] * 3, "ms", own=Bar("<=", 5), worst=True)]
+    runs += [Beside("clock", "", [3, 30, 4], [], "ms", worst=True, own_note="no bar")]
+    cpu, clock, ratio = rows_of(runs)
+    assert (cpu.figure, cpu.low, cpu.high, cpu.holds) == (9, 1, 9, False)
+    assert (clock.figure, clock.bar, clock.note, clock.told) == (30, None, "no bar", True)
+    assert (ratio.what, ratio.figure) == ("CPU, beside cachebox", 0.2)
+    assert list(series_of(runs)) == [
+        "CPU [ms]: dhtmeta",
+        "CPU [ms]: cachebox",
+        "clock [ms]: dhtmeta",
+    ]
+
+
+@pytest.mark.parametrize("wrong", [1, 1_234, 1_999])
+def test_every_entry_of_a_cache_is_looked_at(wrong: int) -> None:
+    keys = new_keys(Random(1), 2_000)
+    library = filled(OURS, keys)
+    library.put(keys[wrong], b"another")
+    with pytest.raises(AssertionError):
+        check(library, keys, lambda number: b"%d" % number)
 
 
 def test_a_peer_that_does_not_import_is_named_missing(

@@ -63,6 +63,12 @@ def test_the_page_asks_for_nothing_that_is_not_in_it(tmp_path: Path) -> None:
     assert not re.search(r"url\(|@import|//", style)
 
 
+def test_the_page_forbids_browsers_to_ask_for_anything(tmp_path: Path) -> None:
+    (policy,) = (attrs["content"] for _, attrs in written(tmp_path).tags if "http-equiv" in attrs)
+    rules = [rule.strip() for rule in policy.split(";")]
+    assert rules == ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'"]
+
+
 def test_every_link_leads_somewhere_and_every_place_is_one(tmp_path: Path) -> None:
     keep("bulk", "bulk", run(RATIO, SLOWER), tmp_path)
     keep("convergence", "fifty", run(SLOWER), tmp_path)

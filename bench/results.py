@@ -20,6 +20,7 @@ from dhtmeta.errors import CallerError
 
 RESULTS = Path(__file__).parent / "results"
 QUICK = RESULTS / "quick"  # what `bench check` compares with
+SOURCES = ("--", ":/", ":(top,exclude)bench/results", ":(top,exclude)*.md")
 NUMBER = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
 PACKAGES = (
     *("dhtmeta", "libtorrent", "pynacl", "msgspec", "uvloop", "cachetools", "aioquic"),
@@ -166,9 +167,19 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
-    git = ["git", "-C", str(RESULTS.parent), "describe", "--always", "--dirty"]
+    return found | {"commit": _commit()}
+
+
+def _commit() -> str:
+    """Return the commit, "-dirty" behind it where more than results and pages has changed since."""
     try:
-        done = subprocess.run(git, capture_output=True, text=True, check=False)
-    except OSError:
-        return found
-    return found | {"commit": done.stdout.strip() or "unknown"}
+        name = _git("describe", "--always")
+        changed = _git("status", "--porcelain", "--untracked-files=no", *SOURCES)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name}-dirty" if changed else name
+
+
+def _git(*words: str) -> str:
+    git = ["git", "-C", str(RESULTS.parent), *words]
+    return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()

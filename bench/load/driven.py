@@ -15,7 +15,8 @@ from bench.load.told import Told
 from bench.tables import ROOT
 
 BARE, FOREIGN = "bare libtorrent", "bittorrent-dht"
-OURS = ("direct carrier", "libtorrent carrier", "Node.query", "Node.query, cache-first")
+LIBTORRENT = "libtorrent carrier"
+OURS = ("direct carrier", LIBTORRENT, "Node.query", "Node.query, cache-first")
 LIBRARY = ROOT / "tests" / "interop" / "node_modules" / "bittorrent-dht" / "index.js"
 READY_WITHIN, LATE = 60.0, 30.0  # s
 LEAD = 0.2  # s from telling of an open loop to its first lookup

@@ -21,7 +21,7 @@ from bench.direct.conditions import Size, random
 from bench.direct.swarms import HERE
 from bench.libtorrent_rules import Lookup
 from bench.load.bare import WAIT
-from bench.load.client import session_messages as session_messages
+from bench.load.client import session_messages
 from bench.report import Bar, Part, Row
 from bench.scenario import counted
 from dhtmeta._fast import ed25519

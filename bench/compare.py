@@ -95,7 +95,7 @@ def _change(part: str, old: Kept | None, new: Kept | None, unlike: str) -> Chang
         _verdict(old, new, share, margin),
         row["better"],
         lost=bool(old and new and old["holds"] and new["holds"] is False),
-        apart=bool(old and new) and _apart(old or {}, new or {}),
+        apart=old is not None and new is not None and _apart(old, new),
         unlike=unlike,
     )
 

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from itertools import islice
 
 from bench.load.driven import (
+    LIBTORRENT,
     Clients,
     Round,
     clients,
@@ -38,7 +39,6 @@ QUERIES, QUICK_QUERIES = 600, 300  # a round
 # Where somebody is silent libtorrent takes 15 s for each WINDOW of queries: turn about, two rounds
 # of a bare session and its carrier take most of a part's time.
 FEW_ROUNDS, FEW_QUERIES, QUICK_FEW = 3, 64, 32
-SLOW = "libtorrent carrier"  # which a quick run has no time for where somebody is silent
 RATES = (100, 500, 1000)  # queries a second
 OPEN_ROUNDS, OPEN_QUERIES, OPEN_SECONDS = 3, 1000, 2  # at most so many, for so long
 WINDOW = 32
@@ -113,7 +113,7 @@ def _hurt(
     """Measure a closed loop in a swarm that was hurt after all is stored and known."""
     rounds = 1 if options.quick else FEW_ROUNDS
     queries = options.value("queries", FEW_QUERIES, QUICK_FEW)
-    without = [SLOW] if options.quick else []
+    without = [LIBTORRENT] if options.quick else []  # no time where somebody is silent
     keys = rounds * queries
     with _scene(options, keys, HURT_CONCURRENCY, host, without) as (network, running):
         hurt(network)

@@ -169,7 +169,6 @@ def test_parts_without_ratios_are_no_part_of_the_baseline(finds: Measure, tmp_pa
 def test_what_is_measured_is_kept_and_drawn_beside_the_fresh_results(
     monkeypatch: pytest.MonkeyPatch, baseline: Path
 ) -> None:
-    pytest.importorskip("matplotlib")
     tiny = Bench("tiny", "", {"part": lambda _: found(RATIO)}, ("part",), draw=lambda _: Drawn())
     monkeypatch.setattr("bench.check.BENCHES", {"tiny": tiny})
     assert not fails(baseline)

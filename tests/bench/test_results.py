@@ -3,17 +3,20 @@
 import copy
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.catalogue import BENCHES
 from bench.compare import changes, show_changes
 from bench.page import write_page
 from bench.report import MARGIN, Bar, Cost, Part, Row
 from bench.results import check_directory, keep, kept, path_of, read, run_of
-from bench.scenario import Options
+from bench.runner import draw
+from bench.scenario import Bench, Options
 from bench.tables import show
 from dhtmeta.errors import CallerError
 from tests.bench.rows import RATIO, SLOWER, run
@@ -123,3 +126,13 @@ def test_whatever_is_changed_in_results_they_are_used_or_the_file_is_named(tmp_p
     assert len(refused) > 100
     named = re.compile(rf"{path} holds no results of `dhtmeta bench`: .")
     assert [one for one in refused if not named.match(one[1])] == []
+
+
+@pytest.mark.parametrize(
+    "bench", [one for one in BENCHES.values() if one.draw], ids=lambda one: one.name
+)
+def test_every_plot_is_drawn_of_the_kept_results(bench: Bench, tmp_path: Path) -> None:
+    shutil.copy(path_of(bench.name), tmp_path)
+    draw(bench, path_of(bench.name, tmp_path))
+    drawn = path_of(bench.name, tmp_path).with_suffix(".png").read_bytes()
+    assert drawn.startswith(b"\x89PNG")

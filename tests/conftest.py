@@ -3,14 +3,13 @@
 import asyncio
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import hypothesis
 import pytest
 import pytest_asyncio
-import uvloop
 
 from dhtmeta.config import Settings
 from dhtmeta.krpc.compact import Endpoint
@@ -22,16 +21,11 @@ from dhtmeta.testing.swarm import Swarm
 if TYPE_CHECKING:
     from tests.gateway import Gateway
 
+pytest_plugins = ("tests.deadline",)
+
 # How long one example takes decides nothing: the machine may be busy, with other tests, too.
 hypothesis.settings.register_profile("untimed", hypothesis.settings.default, deadline=None)
 hypothesis.settings.load_profile("untimed")
-
-
-def pytest_asyncio_loop_factories(
-    config: pytest.Config, item: pytest.Item
-) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run every asyncio test on the loop that the package runs on."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.hookimpl(wrapper=True)

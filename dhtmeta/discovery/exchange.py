@@ -76,6 +76,7 @@ class Exchange:
         self._each: Counter[str] = Counter()  # connections that came in, by network
         self._shunned: TTLCache[bytes | Endpoint, str] = TTLCache(SHUNNED, SHUNNED_FOR)
         self._door: _Door | None = None
+        self._elsewhere: set[asyncio.DatagramTransport] = set()  # the sockets of single connections
         self._closed = False
         self.certificate = b""
         self._server, self._client = _configurations()
@@ -152,7 +153,7 @@ class Exchange:
         self._all.add(link)
         try:
             if elsewhere:
-                await self._from_elsewhere(link, connection)
+                await self._from_elsewhere(link)
             else:
                 self._open_door().carry(link, connection)
             link.connect(self._address(endpoint))
@@ -172,7 +173,8 @@ class Exchange:
             return host, port
         return (host if ":" in host else f"::ffff:{host}"), port, 0, 0
 
-    async def _from_elsewhere(self, link: Link, connection: QuicConnection) -> None:
+    async def _from_elsewhere(self, link: Link) -> None:
+        """Give it a socket of its own, which goes with it, or with the exchange."""
         loop = asyncio.get_running_loop()
         try:
             transport, _ = await loop.create_datagram_endpoint(
@@ -180,7 +182,16 @@ class Exchange:
             )
         except OSError as error:
             raise NetworkUnreachable(f"no socket to dial from: {error.strerror}") from error
-        link._connection_terminated_handler = transport.close
+        self._elsewhere.add(transport)
+
+        def leave() -> None:
+            self._elsewhere.discard(transport)
+            transport.close()
+
+        link._connection_terminated_handler = leave
+        if self._closed:  # the connection was hung up before it had a socket
+            leave()
+            raise NetworkUnreachable("the exchange is closed")
 
     def shun(self, link: Link, why: str) -> None:
         """Close a connection with who broke the rules, and do not meet them for a while."""
@@ -247,13 +258,16 @@ class Exchange:
             del self._each[network]
 
     async def close(self) -> None:
-        """Close every connection, and the socket; peers are told."""
+        """Close every connection, and every socket; peers are told, and not waited for."""
         self._closed = True
         for link in list(self._all):
             link.hang_up()
         await asyncio.sleep(0)  # what closes them is sent
         if self._door is not None:
             self._door.close()
+        for transport in self._elsewhere:
+            transport.close()
+        self._elsewhere.clear()
 
 
 class _Door(QuicServer):

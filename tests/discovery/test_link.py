@@ -5,6 +5,8 @@ import gc
 import socket
 import time
 import weakref
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,6 +155,41 @@ async def test_nobody_there_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None
                 await ours.dial(deaf.getsockname())
             with pytest.raises(DeadlineExceeded):
                 await ours.dial(deaf.getsockname(), elsewhere=True)
+
+
+async def test_what_was_dialled_from_elsewhere_goes_with_the_exchange() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as deaf:
+        deaf.bind(("127.0.0.1", 0))
+        async with end() as ours:
+            dialling = asyncio.create_task(ours.dial(deaf.getsockname(), elsewhere=True))
+            await until(lambda: ours._elsewhere)
+            (own,) = ours._elsewhere
+            theirs = own.get_extra_info("sockname")
+        with pytest.raises(NetworkUnreachable):
+            await dialling
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as again:
+        again.bind(theirs)  # nobody has it any more
+
+
+async def test_who_begins_to_dial_while_the_exchange_closes_leaves_no_socket() -> None:
+    async with end() as ours:
+        before = sockets()
+        dialling = asyncio.create_task(ours.dial(("127.0.0.1", 9), elsewhere=True))
+        while not (opened := sockets() - before):
+            await asyncio.sleep(0)
+        assert not ours._elsewhere  # it is not ours yet
+    with pytest.raises(NetworkUnreachable):
+        await dialling
+    await until(lambda: not opened & sockets())
+
+
+def sockets() -> set[str]:
+    """Return the inodes of this process's sockets."""
+    named: set[str] = set()
+    for one in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that the directory was read with
+            named.add(str(one.readlink()))
+    return {name for name in named if name.startswith("socket:")}
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

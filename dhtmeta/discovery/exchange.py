@@ -40,6 +40,7 @@ from dhtmeta.const import (
     SHUNNED_FOR,
 )
 from dhtmeta.dht.address import is_local, parse_listen
+from dhtmeta.discovery.datagrams import open_datagrams
 from dhtmeta.discovery.link import ALPN, Link
 from dhtmeta.errors import NetworkUnreachable, NotProven, PortError
 from dhtmeta.krpc import exchange as wire
@@ -87,14 +88,12 @@ class Exchange:
 
     async def start(self) -> None:
         """Bind the port; PortError if it is taken."""
-        loop = asyncio.get_running_loop()
         self.certificate = hashlib.sha256(
             self._server.certificate.public_bytes(Encoding.DER)
         ).digest()
+        door = _Door(self, self._server)
         try:
-            _, self._door = await loop.create_datagram_endpoint(
-                lambda: _Door(self, self._server), local_addr=self._listen
-            )
+            await open_datagrams(door, local=self._listen)
         except OSError as error:
             host, port = self._listen
             reason = os.strerror(error.errno) if error.errno else str(error)
@@ -102,6 +101,7 @@ class Exchange:
                 f"cannot listen on {host}:{port} for the exchange: {reason}; stop what uses it, or "
                 f"choose another with [exchange] port"
             ) from error
+        self._door = door
 
     @property
     def endpoint(self) -> Endpoint:
@@ -175,11 +175,8 @@ class Exchange:
 
     async def _from_elsewhere(self, link: Link) -> None:
         """Give it a socket of its own, which goes with it, or with the exchange."""
-        loop = asyncio.get_running_loop()
         try:
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda: link, local_addr=(self._listen[0], 0)
-            )
+            transport = await open_datagrams(link, local=(self._listen[0], 0))
         except OSError as error:
             raise NetworkUnreachable(f"no socket to dial from: {error.strerror}") from error
         self._elsewhere.add(transport)

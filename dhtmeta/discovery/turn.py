@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable
 
 from dhtmeta.const import TURN_CHECK, TURN_TIMEOUT, TURN_TRIES
+from dhtmeta.discovery.datagrams import open_datagrams
 from dhtmeta.krpc.compact import Endpoint
 
 _HEADER = struct.Struct("!HHI12s")  # type, length of the attributes, cookie, transaction id
@@ -40,10 +41,9 @@ class TurnWatch:
 
 async def answers_binding(endpoint: Endpoint) -> bool:
     """Whether a STUN or TURN server at (ip, UDP port) answers, within a second."""
-    loop = asyncio.get_running_loop()
-    question = _Question(loop.create_future())
+    question = _Question(asyncio.get_running_loop().create_future())
     try:
-        transport, _ = await loop.create_datagram_endpoint(lambda: question, remote_addr=endpoint)
+        transport = await open_datagrams(question, remote=endpoint)
     except OSError:
         return False
     try:

@@ -23,6 +23,7 @@ from dhtmeta.const import (
 )
 from dhtmeta.discovery import exchange as exchange_module
 from dhtmeta.discovery import link as link_module
+from dhtmeta.discovery.datagrams import open_datagrams
 from dhtmeta.discovery.exchange import Exchange, _configurations
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import CLIENT
@@ -181,6 +182,21 @@ async def test_who_begins_to_dial_while_the_exchange_closes_leaves_no_socket() -
     with pytest.raises(NetworkUnreachable):
         await dialling
     await until(lambda: not opened & sockets())
+
+
+@pytest.mark.parametrize("turns", range(12))  # of the loop, one of them while it is opened
+async def test_who_gives_up_while_a_socket_is_opened_leaves_none(turns: int) -> None:
+    before = sockets()
+    opening = asyncio.create_task(
+        open_datagrams(asyncio.DatagramProtocol(), local=("127.0.0.1", 0))
+    )
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if opening.done():
+        opening.result().close()
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
+    await until(lambda: sockets() <= before)
 
 
 def sockets() -> set[str]:

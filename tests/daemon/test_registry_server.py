@@ -441,7 +441,7 @@ async def test_it_closes_whatever_is_under_way() -> None:
         head = f"POST /register HTTP/1.1\r\nHost: {here.name}\r\nContent-Length: 9\r\n\r\n"
         for i, (_, out) in enumerate(connections):
             out.write(head.encode()[: -9 * i or None])
-        async with asyncio.timeout(2):  # a slow client has 10 s
+        async with asyncio.timeout(8):  # a slow client has 10 s
             await here.registry.close()
         for _, out in connections:
             await hung_up(out)

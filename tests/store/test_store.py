@@ -113,7 +113,10 @@ async def test_a_peer_keeps_the_time_it_was_first_seen(store: Store, path: Path)
     assert seen == [(NOW, NOW + 50)]
 
 
-async def test_thousands_of_rows_go_in_batches(store: Store, path: Path) -> None:
+async def test_thousands_of_rows_go_in_batches(
+    store: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dhtmeta.store.store.STORE_CLOSE_DEADLINE", 60.0)  # the disk may be busy
     targets = [os.urandom(20) for _ in range(2500)]
     for seq, target in enumerate(targets):
         store.keep_floor(target, seq, NOW)
@@ -278,7 +281,7 @@ async def test_closing_waits_for_nobody_and_says_what_is_lost(
 ) -> None:
     store.keep_floor(bytes(20), 1, NOW)
     with held_by_another(path):
-        async with asyncio.timeout(0.8):
+        async with asyncio.timeout(2.5):  # neither BUSY_TIMEOUT nor STORE_CLOSE_DEADLINE
             await store.close()
     assert f"1 rows of cache were not written to {path}" in caplog.text
     assert (await reopened(path)).floors == {}

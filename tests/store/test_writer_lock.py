@@ -34,8 +34,8 @@ async def hold(lock: WriterLock, deadline: float) -> None:
 async def test_every_waiter_ends_at_its_own_deadline(path: Path) -> None:
     lock = WriterLock(path)
     with held_by_another(path):
-        async with asyncio.timeout(1.0):
-            waiting = (hold(lock, 0.5) for _ in range(3))
+        async with asyncio.timeout(5.0):  # one after the other they would take 6 s
+            waiting = (hold(lock, 2.0) for _ in range(3))
             ends = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(end) for end in ends] == [DeadlineExceeded] * 3
 

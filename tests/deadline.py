@@ -1,7 +1,8 @@
 """The loop of all tests, which ends, and a test that does not: where it stands is told.
 
 pytest-timeout's own signal does nothing to a test that waits: uvloop logs what a signal's handler
-raises, and waits on. So the process is ended: a test that failed, by its name, under xdist too.
+raises, and waits on; its other way, a thread, shows no tasks, which is where such a test stands. So
+the process is ended here, by its hooks: a test that failed, by its name, under xdist too.
 """
 
 import asyncio

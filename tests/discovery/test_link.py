@@ -21,7 +21,6 @@ from dhtmeta.const import (
 )
 from dhtmeta.discovery import exchange as exchange_module
 from dhtmeta.discovery import link as link_module
-from dhtmeta.discovery.datagrams import open_datagrams
 from dhtmeta.discovery.exchange import Exchange, _configurations
 from dhtmeta.discovery.link import Link
 from dhtmeta.discovery.proof import CLIENT
@@ -181,28 +180,6 @@ async def test_who_begins_to_dial_while_the_exchange_closes_leaves_no_socket() -
     with pytest.raises(NetworkUnreachable):
         await dialling
     assert link._transport.is_closing()
-
-
-@pytest.mark.parametrize("turns", range(12))  # of the loop, one of them while it is opened
-async def test_who_gives_up_while_a_socket_is_opened_leaves_none(turns: int) -> None:
-    opened: list[asyncio.BaseTransport] = []
-
-    class Protocol(asyncio.DatagramProtocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            opened.append(transport)
-
-    opening = asyncio.create_task(open_datagrams(Protocol(), local=("127.0.0.1", 0)))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    if opening.done():
-        return opening.result().close()
-    opening.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await opening
-    for _ in range(12):  # what was begun goes on
-        await asyncio.sleep(0)
-    await until(lambda: all(one.is_closing() for one in opened))
-    return None
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])
